@@ -1,15 +1,13 @@
 //! Tests of the guest agent dialect: it synchronizes despite stale output, and each reply reaches its own command. The
 //! agent's messages are those of qemu-ga 7.2.
 
-mod rig;
-
+use crate::rig::{Rig, secs};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qemu_machine_core::{
     Address, Channel, CommandError, Config, Deadline, Dialect, FOREVER, Input, LaunchError, LaunchFailure, Limits,
     Liveness, Machine, Peer, Phase, Progress, State, Ticket, Value, json,
 };
-use rig::{Rig, secs};
 
 /// The error of qemu-ga for a delimiter, which begins no JSON value (measured with QEMU 7.2.22).
 const STRAY: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error, stray '\uFFFD'"}}"#;

@@ -2,13 +2,11 @@
 //! answer, so no time passes in a test unless a command times out or a request is repeated. The agents are scripted,
 //! with the errors of qemu-ga 2.8, 7.2 and 11.1.
 
-mod rig;
-
+use crate::rig::{Rig, secs};
 use qemu_machine_core::{
     Address, Channel, CommandError, Config, Dialect, Input, LaunchError, LaunchFailure, Liveness, Peer, Phase,
     Progress, Refusal, Service, ServiceError, State, Ticket, Value, json,
 };
-use rig::{Rig, secs};
 
 const BOTH: &[&str] = &["guest-sync-delimited", "guest-sync"];
 const DELIMITED: &[&str] = &["guest-sync-delimited"];

@@ -1,9 +1,7 @@
 //! Tests that similar things stay distinct: waits of one kind, consoles, and the wrappers of a command.
 
-mod rig;
-
+use crate::rig::{Rig, config};
 use qemu_machine_core::{Channel, Input, OutOfBand, Wait, WithRawReply, json};
-use rig::{Rig, config};
 
 #[test]
 fn each_wait_has_its_own_id() {

@@ -2,16 +2,14 @@
 //! is left running.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
-mod rig;
-
 use core::time::Duration;
 
+use crate::rig::{GREETING, HANDSHAKE, Rig, SIGKILL, at, config, fault, secs, tcp};
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Effect, ExitStatus, FOREVER, FaultKind, Found,
     HostFault, Identity, Input, LaunchFailure, Limits, Misuse, Monitor, Notice, Peer, Phase, Progress, Refusal, Rung,
     Shutdown, State, Ticket, Transport, Wait, WaitError, Why,
 };
-use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, at, config, fault, secs, tcp};
 
 const READY: &str = r#"{"return": {}, "id": 0}"#;
 const MONITOR: Channel = Channel::Monitor;

@@ -1,9 +1,7 @@
 //! Tests of batches: the notice that they await, and the answers of their commands.
 
-mod rig;
-
+use crate::rig::{Rig, config, secs};
 use qemu_machine_core::{Batch, Command, CommandError, FOREVER, Limits, Misuse, Notice, Progress, Value, json};
-use rig::{Rig, config, secs};
 
 fn sent<C: Command>(rig: &mut Rig, commands: impl IntoIterator<Item = C>) -> Batch<C> {
     let mut batch = Batch::new(commands);

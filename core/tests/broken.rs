@@ -1,9 +1,7 @@
 //! Tests of broken messages: which command fails, and that the connection stays usable.
 
-mod rig;
-
+use crate::rig::{Rig, config, secs};
 use qemu_machine_core::{CommandError, Limits, Misuse, OutOfBand, ProtocolError, json};
-use rig::{Rig, config, secs};
 
 const LIMIT: usize = 200;
 const NAMELESS: &str = r#"{"error": {"class": "GenericError", "desc": "JSON parse error, stray 'x'"}}"#;

@@ -1,17 +1,15 @@
 //! Tests of companions: every run of one and of two of them, and what their ends mean for the machine.
 
-mod rig;
-
 use std::collections::HashSet;
 use std::time::Duration;
 
+use crate::rig::{COMPANION_PID, Rig, SIGKILL, SIGTERM, config, secs};
 use qemu_machine_core::companion::{self, Companions, Output, Policy, Stage};
 use qemu_machine_core::{
     Cause, Channel, Companion, CompanionEffect, CompanionEnd, CompanionFailure, CompanionInput, Config, Descriptor,
     Effect, ExitStatus, FOREVER, Found, Input, LaunchFailure, Machine, Misuse, Moment, Monitor, Notice, Peer, Shutdown,
     Signal, State, Wait, Why,
 };
-use rig::{COMPANION_PID, Rig, SIGKILL, SIGTERM, config, secs};
 
 const OK: ExitStatus = ExitStatus::Code(0);
 
@@ -331,7 +329,7 @@ fn qemu_starts_when_all_are_ready() {
     assert_eq!(steps(&rig), ["start 0", "start 1", "probe 1", "probe 1"]);
     rig.handle(Input::Companion(1, CompanionInput::Probed { is_open: true }));
     assert_eq!(steps(&rig).last().map(String::as_str), Some("spawn"));
-    rig.negotiate(rig::GREETING);
+    rig.negotiate(crate::rig::GREETING);
     assert_eq!(rig.vm.state(), State::Running);
     rig.held = |_| false;
     rig.kill();
@@ -342,7 +340,9 @@ fn qemu_starts_when_all_are_ready() {
 fn a_companion_that_fails_fails_the_launch_at_once() {
     type Check = fn(&CompanionFailure) -> bool;
     let failures: [(CompanionInput, Check); 2] = [
-        (CompanionInput::StartFailed(rig::fault("execute")), |failure| matches!(failure, CompanionFailure::Host(_))),
+        (CompanionInput::StartFailed(crate::rig::fault("execute")), |failure| {
+            matches!(failure, CompanionFailure::Host(_))
+        }),
         (CompanionInput::Started { pid: 1 }, |failure| *failure == CompanionFailure::Exited(ExitStatus::Code(1))),
     ];
     for (event, is_expected) in failures {
@@ -501,7 +501,7 @@ fn a_companion_that_exits_while_qemu_starts_fails_a_launch_that_would_succeed() 
         rig
     };
     let mut rig = launched(secs(30));
-    rig.negotiate(rig::GREETING);
+    rig.negotiate(crate::rig::GREETING);
     rig.dies(SIGKILL);
     assert_eq!(rig.failure(), failed(OK));
     assert!(!rig.notices.contains(&Notice::Ready) && end(&rig, 0).is_early);
@@ -528,7 +528,7 @@ fn a_machine_without_a_monitor_does_not_start_without_its_companion() {
     rig.held = |effect| matches!(effect, Effect::Spawn(_));
     rig.launch();
     rig.handle(Input::Companion(0, exited(OK)));
-    rig.handle(Input::Spawned { pid: rig::PID });
+    rig.handle(Input::Spawned { pid: crate::rig::PID });
     assert_eq!(rig.signals(), [Signal::Kill]);
     rig.dies(SIGKILL);
     assert_eq!(rig.failure(), failed(OK));
@@ -630,7 +630,7 @@ fn companions_do_not_end_while_qemu_is_being_started() {
     rig.shutdown(Shutdown::default());
     rig.pass(secs(5));
     assert_eq!(steps(&rig), ["start 0", "spawn"]);
-    rig.handle(Input::Spawned { pid: rig::PID });
+    rig.handle(Input::Spawned { pid: crate::rig::PID });
     rig.dies(SIGKILL);
     assert_eq!(steps(&rig), ["start 0", "spawn", "Terminate 0", "remove"]);
 }
@@ -640,7 +640,7 @@ fn a_signal_that_was_not_sent_is_one_fault() {
     let mut rig = Rig::ready(config().companion(fs()));
     rig.held = |effect| matches!(effect, Effect::Companion(..));
     let refuse = |rig: &mut Rig| {
-        (0..3).for_each(|_| rig.handle(Input::Companion(0, CompanionInput::NotSignalled(rig::fault("signal")))));
+        (0..3).for_each(|_| rig.handle(Input::Companion(0, CompanionInput::NotSignalled(crate::rig::fault("signal")))));
     };
     refuse(&mut rig);
     rig.shutdown(Shutdown::default());
@@ -662,7 +662,7 @@ fn a_kill_is_for_the_companions_as_well_at_any_time() {
         rig.launch();
         if ready {
             rig.handle(Input::Companion(1, CompanionInput::Probed { is_open: true }));
-            rig.negotiate(rig::GREETING);
+            rig.negotiate(crate::rig::GREETING);
         }
         rig.kill();
         let killed: Vec<_> = steps(&rig).into_iter().filter(|order| order.starts_with("Kill")).collect();
@@ -716,7 +716,7 @@ fn a_machine_is_launched_again_with_its_companions() {
         assert_eq!(end(&rig, 0).exit, Some(SIGTERM));
         assert_eq!(rig.vm.companion_pid("fs"), Ok(None));
         rig.launch();
-        rig.negotiate(rig::GREETING);
+        rig.negotiate(crate::rig::GREETING);
         assert_eq!((rig.vm.companion_end("fs"), rig.vm.companion_pid("fs")), (Ok(None), Ok(Some(COMPANION_PID))));
     }
 }

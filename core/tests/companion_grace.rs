@@ -1,11 +1,9 @@
 //! Tests of the grace of a companion: how long it may take to end by itself after QEMU has ended, before it gets SIGTERM.
 
-mod rig;
-
 use std::time::Duration;
 
+use crate::rig::{Rig, config, secs};
 use qemu_machine_core::{Companion, CompanionEffect, CompanionInput, Effect, ExitStatus, Input, Shutdown, Signal};
-use rig::{Rig, config, secs};
 
 fn is_terminated(rig: &Rig) -> bool {
     let is_sigterm =

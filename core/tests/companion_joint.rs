@@ -1,14 +1,12 @@
 //! Joint runs of QEMU and its companions: random actions of a caller, a host, the processes and the clock.
 
-mod rig;
-
 use std::time::Duration;
 
+use crate::rig::{COMPANION_PID, GREETING, PID, Rig, config, fault, secs};
 use qemu_machine_core::{
     Channel, Companion, CompanionEffect, CompanionInput, Effect, ExitStatus, Input, Machine, Moment, Notice, Shutdown,
     Signal, State,
 };
-use rig::{COMPANION_PID, GREETING, PID, Rig, config, fault, secs};
 
 const NAMES: [&str; 2] = ["fs", "bus"];
 
@@ -151,7 +149,7 @@ impl World {
             Effect::Signal(signal) => {
                 self.handle(Input::Signalled(signal, Ok(())));
                 if signal == Signal::Kill && !fails {
-                    self.qemu_exits(rig::SIGKILL);
+                    self.qemu_exits(crate::rig::SIGKILL);
                 }
             }
             effect => {
@@ -176,7 +174,7 @@ impl World {
             CompanionEffect::Signal(_) if fails => {
                 self.handle(Input::Companion(index, CompanionInput::NotSignalled(fault("signal"))));
             }
-            CompanionEffect::Signal(_) => self.companion_exits(index, rig::SIGTERM),
+            CompanionEffect::Signal(_) => self.companion_exits(index, crate::rig::SIGTERM),
         }
     }
 

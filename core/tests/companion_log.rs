@@ -1,14 +1,12 @@
 //! Tests of the logs of companions: an end is acted upon at once, and announced with its log, which is awaited for a bounded
 //! time.
 
-mod rig;
-
 use std::time::Duration;
 
+use crate::rig::{Rig, config};
 use qemu_machine_core::{
     Companion, CompanionInput, ExitStatus, FOREVER, Found, Input, Mark, Notice, Shutdown, State, Wait,
 };
-use rig::{Rig, config};
 
 const FAILED: ExitStatus = ExitStatus::Code(1);
 

@@ -1,15 +1,13 @@
 //! Tests of companions that cannot work: configurations and records that are refused, and a host that cannot probe a socket.
 
-mod rig;
-
 use std::time::Duration;
 
+use crate::rig::{Rig, config};
 use qemu_machine_core::record::Record;
 use qemu_machine_core::{
     Companion, CompanionEffect, CompanionFailure, CompanionInput, Config, Descriptor, Effect, Input, LaunchFailure,
     Machine, Misuse, ProcessAttributes,
 };
-use rig::{Rig, config};
 
 const NOBODY: u32 = 65534;
 
@@ -74,7 +72,7 @@ fn a_host_that_cannot_probe_a_socket_fails_the_launch() {
     let mut rig = Rig::new(config().companion(bus()));
     rig.held = |effect| matches!(effect, Effect::Companion(_, CompanionEffect::Probe));
     rig.launch();
-    let fault = rig::fault("probe");
+    let fault = crate::rig::fault("probe");
     rig.handle(Input::Companion(0, CompanionInput::ProbeFailed(fault.clone())));
     rig.pass(Duration::from_secs(1));
     let failure = CompanionFailure::Host(fault);

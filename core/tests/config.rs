@@ -1,12 +1,10 @@
 //! Tests of configurations: the preparation and the command line that they give, and those that are refused.
 
-mod rig;
-
+use crate::rig::{Rig, config, tcp};
 use qemu_machine_core::{
     Address, Channel, Config, Descriptor, Dialect, Effect, ExtraMonitor, Inherited, Input, Machine, Misuse, Monitor,
     MonitorSocket, Peer, Preparation, Prepared, Service, Spawn, Transport,
 };
-use rig::{Rig, config, tcp};
 
 /// Returns a configuration without the defaults of the library.
 fn bare() -> Config {

@@ -1,15 +1,13 @@
 //! Tests of the procedures that copy disks, step by step against a scripted QEMU.
 
-mod rig;
-
 use std::sync::{Arc, Mutex};
 
+use crate::rig::steps::{LONG, asks, assert_sent, begun, concludes, on, started};
+use crate::rig::{Rig, secs};
 use qemu_machine_core::procedure::{
     Backup, Copied, CopyTarget, Created, FollowJob, JobError, JobProgress, Mirror, ProcedureError, Run,
 };
 use qemu_machine_core::{CommandError, Liveness, Progress, json};
-use rig::steps::{LONG, asks, assert_sent, begun, concludes, on, started};
-use rig::{Rig, secs};
 
 const DELETE: &str = "blockdev-del,arguments:{node-name:copy}";
 const CANCEL: &str = "job-cancel,arguments:{id:j}";
@@ -101,7 +99,7 @@ fn the_arguments_of_the_caller_are_added_and_those_of_the_procedure_stay() {
     let all = "{auto-dismiss:false,bitmap:b,device:disk,job-id:j,speed:7,sync:incremental,target:n}";
     assert_eq!(text, format!("blockdev-backup,arguments:{all}"));
     assert!(sent(backup().top()).contains("sync:top"));
-    let (mut rig, mut run) = (Rig::ready(rig::config()), Run::new(backup().arguments(json!([7])), LONG));
+    let (mut rig, mut run) = (Rig::ready(crate::rig::config()), Run::new(backup().arguments(json!([7])), LONG));
     let end = on(&mut rig, &mut run);
     assert!(matches!(end, Some(Err(JobError::Procedure(ProcedureError::Command(CommandError::Misuse(_)))))), "{end:?}");
 }
@@ -217,7 +215,7 @@ fn g40_a_copy_that_runs_out_of_time_cancels_its_job_and_closes_its_target() {
 #[test]
 fn g40_a_copy_of_a_machine_that_ends_leaves_nothing() {
     let (mut rig, mut run) = copying(true);
-    rig.dies(rig::SIGKILL);
+    rig.dies(crate::rig::SIGKILL);
     let error = on(&mut rig, &mut run).expect("it is over").expect_err("it fails");
     assert_eq!(error.remains(), []);
 }

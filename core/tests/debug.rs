@@ -1,11 +1,9 @@
 //! Tests of the `Debug` output of a machine.
 
-mod rig;
-
 use core::time::Duration;
 
+use crate::rig::{GREETING, GREETING_OOB, Rig, config, secs};
 use qemu_machine_core::{Channel, Config, Effect, ExitStatus, Shutdown, Wait, WithRawReply, json};
-use rig::{GREETING, GREETING_OOB, Rig, config, secs};
 
 fn assert_shown(rig: &Rig, fields: &str) {
     assert_eq!(format!("{:?}", rig.vm), format!("Machine {{ {fields} }}"));

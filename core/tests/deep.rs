@@ -1,10 +1,8 @@
 //! Tests of messages and requests that are nested deeply, on a thread whose stack has 512 KiB.
 
-mod rig;
-
 use qemu_machine_core::{Command, CommandError, Empty, Misuse, Payload, Value, Wait, WithRawReply, drop_deep, json};
 
-use rig::{Rig, config};
+use crate::rig::{Rig, config};
 
 /// Runs a test on a small stack, as that of a thread of a program that has many.
 fn on_a_small_stack(test: impl FnOnce() + Send + 'static) {

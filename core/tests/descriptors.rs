@@ -2,16 +2,14 @@
 //! afterwards.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
-mod rig;
-
 use std::sync::Arc;
 
+use crate::rig::{GREETING, HANDSHAKE, Rig, config, secs};
 use qemu_machine_core::wire::Encoded;
 use qemu_machine_core::{
     Channel, CommandError, CommandId, Descriptor, FOREVER, Limits, Liveness, Misuse, Monitor, OutOfBand, Phase,
     Progress, Shutdown, State, Ticket,
 };
-use rig::{GREETING, HANDSHAKE, Rig, config, secs};
 
 const MONITOR: Channel = Channel::Monitor;
 
@@ -248,7 +246,7 @@ fn an_unsent_descriptor_is_dropped_with_its_disowned_or_expired_command() {
 #[test]
 fn a_close_drops_all_descriptors() {
     type Close = fn(&mut Rig);
-    let ways: [Close; 2] = [|rig| rig.closes(MONITOR), |rig| drop(rig.dies(rig::SIGKILL))];
+    let ways: [Close; 2] = [|rig| rig.closes(MONITOR), |rig| drop(rig.dies(crate::rig::SIGKILL))];
     for close in ways {
         for partly in [false, true] {
             let mut rig = Rig::ready(config());
@@ -309,7 +307,7 @@ fn a_refused_command_drops_its_descriptor() {
     let mut full = Rig::ready(config().limits(limits));
     full.issue("x");
     let mut ended = Rig::ready(config());
-    ended.dies(rig::SIGKILL);
+    ended.dies(crate::rig::SIGKILL);
     let without = Rig::launched(config().monitor(Monitor::None));
     for (mut rig, expected) in [
         (Rig::new(config()), Misuse::NotLaunched),

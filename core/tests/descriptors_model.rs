@@ -1,17 +1,15 @@
 //! Model test of descriptors: every command gets its own, in order, however commands with and without one, in and out
 //! of band, are sent, answered and disowned.
 
-mod rig;
-
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use crate::rig::{Rig, config, secs};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::wire::Encoded;
 use qemu_machine_core::{Channel, CommandId, Descriptor, FOREVER, OutOfBand};
-use rig::{Rig, config, secs};
 
 const MONITOR: Channel = Channel::Monitor;
 

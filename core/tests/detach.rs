@@ -1,12 +1,10 @@
 //! Tests of detached machines: the machine runs on, none of its files is removed, and its identity resumes it.
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, config, fault, secs};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, Identity, Input, LaunchFailure, Misuse, Notice, Rung, Shutdown, State,
     Transport,
 };
-use rig::{GREETING, Rig, SIGKILL, config, fault, secs};
 
 fn identity() -> Identity {
     let mut identity = Identity::new("b".into(), (7, 9), "/private/monitor.sock".into(), (1, 2));
@@ -53,7 +51,7 @@ fn g18_a_machine_is_detached_before_its_channels_close_and_is_never_signalled() 
     assert!(rig.vm.claim(&command).is_some_and(|answer| answer.is_err()));
     // The exit of a detached process is ignored.
     rig.exits(ExitStatus::Code(0));
-    assert_eq!((rig.vm.state(), rig.vm.pid(), rig.outcome().pid), (State::Ended, None, Some(rig::PID)));
+    assert_eq!((rig.vm.state(), rig.vm.pid(), rig.outcome().pid), (State::Ended, None, Some(crate::rig::PID)));
     assert_eq!(rig.vm.detach(rig.now), Ok(()), "detached already");
     // The handle can launch another process.
     rig.launch();

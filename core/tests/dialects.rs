@@ -1,13 +1,11 @@
 //! Tests of unreadable messages in every dialect: they fail the command that they answer and no other, also if replies
 //! have no id, or the command was disowned.
 
-mod rig;
-
+use crate::rig::{Rig, config, secs};
 use qemu_machine_core::{
     Channel, CommandError, CommandId, Config, Descriptor, Dialect, FOREVER, Input, Limits, Payload, Peer,
     ProtocolError, State,
 };
-use rig::{Rig, config, secs};
 
 const LIMIT: usize = 100;
 

@@ -1,12 +1,10 @@
 //! Tests of monitors for which QEMU connects to a listening socket: the address, and an exit before the connection.
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs, tcp};
 use qemu_machine_core::{
     Address, Cause, Channel, Config, Effect, ExitStatus, Input, LaunchFailure, Monitor, Phase, Rung, Shutdown, Signal,
     State, Transport, Why,
 };
-use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs, tcp};
 
 const MONITOR: Channel = Channel::Monitor;
 const CONSOLE: Channel = Channel::Console(0);

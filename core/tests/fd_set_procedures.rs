@@ -1,11 +1,9 @@
 //! Tests of the procedures that add and remove fd sets, step by step against a scripted QEMU.
 
-mod rig;
-
+use crate::rig::steps::{LONG, begun, on};
+use crate::rig::{Rig, secs};
 use qemu_machine_core::procedure::{AddFdSet, Created, FdSet, ProcedureError, RemoveFdSet, Run};
 use qemu_machine_core::{Channel, CommandError, Descriptor, Liveness, Misuse, Progress};
-use rig::steps::{LONG, begun, on};
-use rig::{Rig, secs};
 
 const SETS: &str = "query-fdsets";
 const REMOVE: &str = "remove-fd,arguments:{fdset-id:3}";
@@ -154,7 +152,7 @@ fn a_set_is_removed_and_one_that_qemu_keeps_is_named() {
 
 #[test]
 fn a_set_without_a_monitor_is_a_misuse() {
-    let mut idle = Rig::new(rig::config());
+    let mut idle = Rig::new(crate::rig::config());
     let mut run = Run::new(AddFdSet::of("n", []), LONG);
     assert_eq!(on(&mut idle, &mut run), Some(Err(CommandError::Misuse(Misuse::NotLaunched).into())));
 }

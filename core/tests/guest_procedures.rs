@@ -1,17 +1,15 @@
 //! Tests of the procedures of the guest agent, step by step against a scripted agent: programs and files in the guest.
 
-mod rig;
-
 use core::fmt::Debug;
 use core::time::Duration;
 
+use crate::rig::steps::{LONG, begun, on};
+use crate::rig::{Rig, secs};
 use qemu_machine_core::procedure::{
     AskGuest, AskGuestEnd, CLEAN_UP_WITHIN, Created, GuestExec, GuestExecError, GuestExit, Procedure, ProcedureError,
     ReadGuestFile, Run, WriteGuestFile,
 };
 use qemu_machine_core::{CommandError, Misuse, WaitError};
-use rig::steps::{LONG, begun, on};
-use rig::{Rig, secs};
 
 /// Runs a step that sends one command.
 fn asks<P: Procedure>(rig: &mut Rig, run: &mut Run<P>, command: &str)
@@ -116,7 +114,7 @@ fn a_program_whose_end_is_not_observed_is_named() {
 #[test]
 fn a_question_after_the_end_of_the_connection_is_no_question() {
     let (mut rig, mut run) = started();
-    rig.exits(rig::SIGKILL);
+    rig.exits(crate::rig::SIGKILL);
     rig.closes_all();
     let error = on(&mut rig, &mut run).expect("it is over").expect_err("its end is unknown");
     assert!(matches!(error, GuestExecError::Unfinished { pid: 7, error: ProcedureError::Wait(WaitError::Ended(_)) }));
@@ -280,7 +278,7 @@ fn a_request_to_the_guest_may_stay_without_an_answer() {
     assert_eq!(on(&mut rig, &mut run), Some(Ok(AskGuestEnd::Unanswered)), "late");
     let (mut rig, mut run) = begun(AskGuest::suspend(), LONG);
     assert_eq!(rig.asked(), ["guest-suspend-ram"]);
-    rig.exits(rig::SIGKILL);
+    rig.exits(crate::rig::SIGKILL);
     rig.closes_all();
     assert_eq!(on(&mut rig, &mut run), Some(Ok(AskGuestEnd::Unanswered)), "disconnected");
     let (mut rig, mut run) = begun(AskGuest::suspend(), LONG);

@@ -1,12 +1,10 @@
 //! Tests of the handshake: the greeting, the capabilities negotiation, the events around them, and failures.
 
-mod rig;
-
+use crate::rig::{GREETING, GREETING_OOB, HANDSHAKE, HANDSHAKE_OOB, Rig, at, config, secs};
 use proptest::prelude::*;
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{Channel, Input, LaunchFailure, Limits, Moment, ProtocolError, Refusal};
-use rig::{GREETING, GREETING_OOB, HANDSHAKE, HANDSHAKE_OOB, Rig, at, config, secs};
 
 const EVENT: &str = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "E"}"#;
 const READY: &str = r#"{"return": {}, "id": 0}"#;
@@ -107,7 +105,7 @@ fn the_failure_of_a_handshake_names_its_cause() {
 fn a_greeting_beyond_the_limit_fails_the_handshake() {
     let mut rig = Rig::launched(config().limits(limits(50)));
     rig.says(GREETING);
-    rig.dies(rig::SIGKILL);
+    rig.dies(crate::rig::SIGKILL);
     let broken = LaunchFailure::Broken(ProtocolError::TooLarge { limit: 50 });
     assert!(rig.vm.launched().unwrap().unwrap_err().to_string().starts_with(&format!("launch failed: {broken}\n")));
 }
@@ -175,8 +173,8 @@ fn a_monitor_that_cannot_be_opened_is_a_host_fault() {
     let mut rig = Rig::new(config());
     rig.failing = |effect| matches!(effect, qemu_machine_core::Effect::Open(Channel::Monitor));
     rig.launch();
-    rig.dies(rig::SIGKILL);
-    let expected = LaunchFailure::Host(rig::fault("oblige"));
+    rig.dies(crate::rig::SIGKILL);
+    let expected = LaunchFailure::Host(crate::rig::fault("oblige"));
     assert!(rig.vm.launched().unwrap().unwrap_err().to_string().starts_with(&format!("launch failed: {expected}\n")));
     assert_eq!(rig.now, at(secs(0)));
     rig.handle(Input::TimePassed);

@@ -1,14 +1,12 @@
 //! Tests of the heartbeat: a command that times out reports whether QEMU was busy or stuck, and no other command causes
 //! a query.
 
-mod rig;
-
 use core::time::Duration;
 
+use crate::rig::{Rig, at, config, secs};
 use qemu_machine_core::{
     CommandError, Deadline, FOREVER, Limits, Liveness, Moment, OutOfBand, Progress, Ticket, Value, json,
 };
-use rig::{Rig, at, config, secs};
 
 /// Returns the heartbeat query with this id.
 fn question(id: u16) -> String {

@@ -1,9 +1,8 @@
 //! Tests of host forwards: the command line, what is refused, and the parser of `info usernet`.
 
-mod rig;
-
 use std::net::SocketAddr;
 
+use crate::rig::{Rig, config};
 use qemu_machine_core::commands::{HostForwards, InfoUsernet};
 use qemu_machine_core::record::Record;
 use qemu_machine_core::wire::Message;
@@ -11,7 +10,6 @@ use qemu_machine_core::{
     Command, CommandError, Config, Descriptor, ExitStatus, ForwardProtocol, HostForward, Machine, Misuse, Peer, Value,
     json,
 };
-use rig::{Rig, config};
 
 fn line(config: &Config) -> String {
     config.command_line().expect("a good configuration").to_string()

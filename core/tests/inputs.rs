@@ -1,14 +1,12 @@
 //! Tests of unexpected inputs: an input that completes nothing changes nothing, in any state.
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, at, config, fault, secs};
 use qemu_machine_core::lifecycle;
 use qemu_machine_core::lifecycle::{Lifecycle, LinkEvent, ProcessEvent, Retry, Wiring};
 use qemu_machine_core::{
     Address, Channel, Config, Effect, ExitStatus, Inherited, Input, LaunchFailure, Monitor, Peer, Phase, Prepared,
     Shutdown, Signal, State,
 };
-use rig::{GREETING, Rig, SIGKILL, at, config, fault, secs};
 
 const EVENT: &[u8] = b"{\"event\": \"STOP\"}\n";
 
@@ -245,7 +243,7 @@ fn repeated_inputs_change_nothing() {
     let _ = rig.issue("query-status");
     assert!(rig.take_sent().contains("query-status"));
     rig.replies(1);
-    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Running, Some(rig::PID)));
+    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Running, Some(crate::rig::PID)));
 }
 
 fn step(run: &Lifecycle, input: lifecycle::Input) -> (Lifecycle, Vec<lifecycle::Output>) {

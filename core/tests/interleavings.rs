@@ -1,12 +1,10 @@
 //! Exhaustive and random tests of interleaved commands: a reply reaches its own command and no other.
 
-mod rig;
-
 use std::rc::Rc;
 
+use crate::rig::{Rig, config, secs};
 use proptest::prelude::*;
 use qemu_machine_core::{CommandError, Liveness, Progress, Ticket};
-use rig::{Rig, config, secs};
 
 /// A command of an interleaving, and its state.
 #[derive(Clone)]

@@ -1,12 +1,10 @@
 //! Tests of the shutdown ladder: the exact time of each rung, and a shutdown in every phase of a launch.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, secs};
 use qemu_machine_core::{
     Cause, Channel, Effect, ExitStatus, LaunchError, LaunchFailure, Phase, Rung, Shutdown, Signal, State, Why,
 };
-use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, secs};
 
 const QUIT: &str = r#"{"execute":"quit","id":1}"#;
 
@@ -176,7 +174,7 @@ fn a_signal_that_cannot_be_sent_is_in_the_outcome() {
     rig.failing = |effect| matches!(effect, Effect::Signal(_) | Effect::Remove);
     rig.kill();
     let outcome = rig.dies(SIGKILL);
-    assert_eq!(outcome.faults, [rig::fault("oblige"), rig::fault("oblige")]);
+    assert_eq!(outcome.faults, [crate::rig::fault("oblige"), crate::rig::fault("oblige")]);
 }
 
 /// For a shutdown and a kill in each phase: the signals, and the phase in the failure.

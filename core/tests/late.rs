@@ -1,7 +1,6 @@
 //! Tests of inputs that come twice, late or unexpectedly, which change nothing, and of inputs that never come.
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 use qemu_machine_core::lifecycle::{self, Lifecycle, LinkEvent, ProcessEvent, Retry, Wiring};
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
@@ -9,7 +8,6 @@ use qemu_machine_core::{
     Cause, Channel, Effect, FOREVER, Input, LaunchFailure, Limits, Mark, Moment, Notice, Phase, Rung, Shutdown, Signal,
     State, Wait, WaitError, Why,
 };
-use rig::{GREETING, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 
 const QUIT: &str = r#"{"execute":"quit","id":2}"#;
 

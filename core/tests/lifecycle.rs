@@ -1,15 +1,13 @@
 //! Tests of a run from launch to outcome: phases, flags, deadlines and exits, with exact times in virtual time.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
-mod rig;
-
+use crate::rig::{GREETING, HANDSHAKE, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 use qemu_machine_core::lifecycle;
 use qemu_machine_core::lifecycle::{Lifecycle, Link, LinkEvent, ProcessEvent, Retry, Wiring};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, FOREVER, Inherited, Input, LaunchFailure, Misuse, Notice, Phase,
     Prepared, Rung, Shutdown, Signal, SignalName, State, Transport, Wait, Why,
 };
-use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, SIGTERM, at, config, fault, secs};
 
 const READY: &str = r#"{"return": {}, "id": 0}"#;
 const MONITOR: Channel = Channel::Monitor;
@@ -25,7 +23,7 @@ fn a_run_from_launch_to_outcome() {
     assert_eq!((rig.vm.state(), rig.vm.launched(), rig.vm.pid()), (State::Idle, None, None));
     rig.log = b"last words\n".to_vec();
     rig.launch();
-    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Launching(Phase::Greeting), Some(rig::PID)));
+    assert_eq!((rig.vm.state(), rig.vm.pid()), (State::Launching(Phase::Greeting), Some(crate::rig::PID)));
     assert_eq!(rig.vm.channels(), [MONITOR, CONSOLE]);
     rig.says(GREETING);
     assert_eq!((rig.vm.state(), rig.vm.launched()), (State::Launching(Phase::Negotiating), None));

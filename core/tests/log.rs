@@ -1,12 +1,10 @@
 //! Tests of a log that is followed: its lines and their levels, its place in the configuration, and what it leaves out.
 
-mod rig;
-
+use crate::rig::{Rig, SIGKILL, config};
 use qemu_machine_core::record::Record;
 use qemu_machine_core::{
     Channel, Config, Effect, FOREVER, Found, Hit, Inherited, Input, Limits, LogLevel, Mark, Misuse, Transport, Wait,
 };
-use rig::{Rig, SIGKILL, config};
 
 /// The log is behind the console of the rig.
 const LOG: Channel = Channel::Console(1);

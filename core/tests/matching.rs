@@ -1,11 +1,9 @@
 //! Tests of pattern matching: the cases of `event_match` in QEMU's Python class, the differences from it, and a second
 //! definition that is written in another way.
 
-mod rig;
-
+use crate::rig::{Rig, config, secs};
 use proptest::prelude::*;
 use qemu_machine_core::{Found, Mark, Wait, json, matches};
-use rig::{Rig, config, secs};
 use serde_json::{Map, Value};
 
 /// The result of Python's `QEMUMachine.event_match`.

@@ -1,9 +1,5 @@
 //! Tests of parsing each kind of message, as QEMU 7.2 sends it and as no peer should.
 
-/// The check of one message, in a file of its own because a fuzz target uses it as well.
-#[path = "fuzzed/targets/message.rs"]
-mod told;
-
 use bytes::Bytes;
 use proptest::prelude::*;
 use qemu_machine_core::session;
@@ -368,14 +364,14 @@ proptest! {
 
     #[test]
     fn a_message_is_read_as_serde_alone_would(bytes in message()) {
-        told::run(&bytes);
+        crate::fuzzed::targets::run("message", &bytes);
     }
 }
 
 proptest! {
     #[test]
     fn no_bytes_panic_a_message(bytes in any_bytes()) {
-        told::run(&bytes);
+        crate::fuzzed::targets::run("message", &bytes);
         if let Err(error) = read(&bytes) {
             let is_malformed = matches!(error, ProtocolError::Malformed { .. });
             prop_assert!(is_malformed);

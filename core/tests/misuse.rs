@@ -1,12 +1,10 @@
 //! Tests of requests that would exceed a limit or could never succeed, which are refused at once, and of those just
 //! within the limit, which are not.
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, config};
 use qemu_machine_core::{
     Channel, CommandError, Config, Descriptor, FOREVER, Limits, Misuse, Peer, Progress, State, Wait,
 };
-use rig::{GREETING, Rig, SIGKILL, config};
 
 fn ready(change: impl FnOnce(&mut Limits)) -> Rig {
     let mut limits = Limits::default();

@@ -1,16 +1,14 @@
 //! Tests of the procedures that open and close a node on a descriptor, step by step against a scripted QEMU.
 
-mod rig;
-
 use core::fmt::Debug;
 
+use crate::rig::Rig;
+use crate::rig::steps::{LONG, begun, on};
+use crate::rig::{config, secs};
 use qemu_machine_core::procedure::{
     CLEAN_UP_WITHIN, CloseNode, Created, OpenNode, OpenedNode, Procedure, ProcedureError, Run,
 };
 use qemu_machine_core::{Channel, CommandError, Descriptor, Liveness, Progress, json};
-use rig::Rig;
-use rig::steps::{LONG, begun, on};
-use rig::{config, secs};
 
 const ADD_NODE: &str = "blockdev-add,arguments:{driver:file,filename:/dev/fdset/3,node-name:n}";
 const REMOVE_NODE: &str = "blockdev-del,arguments:{node-name:n}";

@@ -1,12 +1,10 @@
 //! Tests of the outcome: the cause that follows from the evidence, and its text.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, LaunchError, Limits, Misuse, Rung, Shutdown, SignalName, json,
 };
-use rig::{GREETING, Rig, SIGKILL, SIGTERM, config, secs};
 
 /// Action of the caller before the end.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,15 +1,13 @@
 //! Tests of the procedures about the power of the guest and about its state, step by step against a scripted QEMU.
 
-mod rig;
-
 use core::fmt::Debug;
 
+use crate::rig::steps::{LONG, begun, on};
+use crate::rig::{Rig, config, secs};
 use qemu_machine_core::procedure::{
     self, DiskFailure, Procedure, ProcedureError, Reboot, RebootEnd, Resync, Run, Suspend, SuspendEnd, Wake, WakeEnd,
 };
 use qemu_machine_core::{Cause, CommandError, Event, ExitStatus, Gap, Limits, Mark, Missed, Misuse, WaitError, json};
-use rig::steps::{LONG, begun, on};
-use rig::{Rig, config, secs};
 
 /// Runs a step that sends one command.
 fn asks<P: Procedure>(rig: &mut Rig, run: &mut Run<P>, command: &str)

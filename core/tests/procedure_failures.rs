@@ -1,16 +1,14 @@
 //! Tests of procedures that fail, time out or are dropped: what they remove from a scripted QEMU, and what they report.
 
-mod rig;
-
 use core::time::Duration;
 
+use crate::rig::steps::{LONG, begun, mirror, on, started};
+use crate::rig::{Rig, SIGKILL, config, secs};
 use qemu_machine_core::procedure::{
     CLEAN_UP_WITHIN, Created, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, ProcedureError, Run,
     Unplug,
 };
 use qemu_machine_core::{CommandError, ExitStatus, Limits, Liveness, Notice, Progress, WaitError, json};
-use rig::steps::{LONG, begun, mirror, on, started};
-use rig::{Rig, SIGKILL, config, secs};
 
 const CANCEL: &str = "job-cancel,arguments:{id:j}";
 const DISMISS: &str = "job-dismiss,arguments:{id:j}";
@@ -314,7 +312,7 @@ fn g40_a_dropped_run_without_a_job_sends_nothing() {
     rig.dies(SIGKILL);
     run.disown(&mut rig.vm, rig.now);
     rig.launch();
-    rig.negotiate(rig::GREETING);
+    rig.negotiate(crate::rig::GREETING);
     rig.job("concluded");
     assert_eq!(rig.asked().len(), 0, "the job was one of the previous run");
 }

@@ -1,9 +1,9 @@
 //! Tests of procedures, step by step against a scripted QEMU: jobs, unplugging, migration.
 
-mod rig;
-
 use std::sync::{Arc, Mutex};
 
+use crate::rig::steps::{LONG, begun, mirror, on, started};
+use crate::rig::{Rig, SIGKILL, config, secs};
 use qemu_machine_core::procedure::{
     self, CloseNode, ExecuteAndWait, FollowJob, JobEnd, JobError, Migrate, MigrateError, MigrationEnd, OpenNode,
     Procedure, ProcedureError, Run, Unplug, UnplugError,
@@ -11,8 +11,6 @@ use qemu_machine_core::procedure::{
 use qemu_machine_core::{
     CommandError, Descriptor, FOREVER, Limits, Liveness, Mark, Misuse, Progress, Wait, WaitError, json,
 };
-use rig::steps::{LONG, begun, mirror, on, started};
-use rig::{Rig, SIGKILL, config, secs};
 
 #[test]
 fn g08_an_event_of_a_command_is_found_before_with_and_after_its_reply() {

@@ -1,16 +1,14 @@
 //! Tests of qtest: each reply answers its line, and interrupts are events.
 
-mod rig;
-
 use core::time::Duration;
 
+use crate::rig::{Rig, secs};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qemu_machine_core::{
     Address, Channel, CommandError, Config, Dialect, FOREVER, Input, Liveness, Misuse, Peer, Progress, QtestLine,
     State, Ticket, Wait,
 };
-use rig::{Rig, secs};
 
 /// A machine that speaks qtest. It is ready when connected: qtest has no greeting and no negotiation.
 fn qtest() -> Rig {

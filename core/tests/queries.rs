@@ -1,14 +1,12 @@
 //! Tests of the queries of a machine, which return the present state exactly: its parts, counts and deadlines.
 
-mod rig;
-
+use crate::rig::{PID, Rig, at, config, secs};
 use qemu_machine_core::lifecycle::{Intent, Link, Process};
 use qemu_machine_core::session;
 use qemu_machine_core::session::Session;
 use qemu_machine_core::{
     Channel, CommandError, Dialect, Limits, Machine, Moment, Notice, Progress, Service, Shutdown, Wait,
 };
-use rig::{PID, Rig, at, config, secs};
 
 fn counts(rig: &Rig) -> (usize, usize) {
     (rig.vm.session().commands(), rig.vm.session().in_flight())
@@ -20,7 +18,7 @@ fn the_three_parts_of_a_run_can_be_read() {
     let parts = |rig: &Rig| (rig.vm.lifecycle().process(), rig.vm.lifecycle().link(), rig.vm.lifecycle().intent());
     assert_eq!(parts(&rig), (Process::Unborn, Link::Down, Intent::Idle));
     rig.launch();
-    rig.negotiate(rig::GREETING);
+    rig.negotiate(crate::rig::GREETING);
     assert_eq!(parts(&rig), (Process::Alive { pid: PID }, Link::Ready, Intent::Run));
     rig.pass(secs(1));
     rig.kill();
@@ -149,7 +147,7 @@ fn a_wait_for_the_end_returns_the_outcome() {
     let hit = rig.vm.claim_wait(event).expect("the event came").expect("an event");
     assert_eq!(hit.into_end().map(drop), Err(qemu_machine_core::WaitError::FoundOther));
     rig.shutdown(Shutdown::default());
-    let outcome = rig.dies(rig::SIGTERM);
+    let outcome = rig.dies(crate::rig::SIGTERM);
     assert_eq!(rig.vm.claim_end(end), Some(outcome));
     assert_eq!(rig.vm.claim_end(end), None, "the outcome is returned once");
 }

@@ -1,13 +1,11 @@
 //! Tests of records: their content, replay, redaction and timeline, and the mock.
 
-mod rig;
-
+use crate::rig::{Rig, at, config, secs};
 use qemu_machine_core::record::{Diverged, Mock, NotARecord, Record};
 use qemu_machine_core::{
     Channel, Config, Deadline, ExitStatus, ExtraMonitor, FOREVER, Input, Limits, Machine, Monitor, Shutdown,
     SignalName, State, Wait, WaitError, json,
 };
-use rig::{Rig, at, config, secs};
 
 fn limited(record: usize) -> Config {
     let mut limits = Limits::default();
@@ -429,7 +427,7 @@ fn a_mock_plays_the_first_run() {
     rig.dies(ExitStatus::Code(0));
     assert!(rig.vm.claim(&unanswered).is_some());
     rig.launch();
-    rig.negotiate(rig::GREETING);
+    rig.negotiate(crate::rig::GREETING);
     let answered = rig.issue("cont");
     let ids = rig.take_ids();
     rig.replies(ids[0]);

@@ -1,12 +1,10 @@
 //! Tests of relaunching a machine: nothing of one run reaches the next.
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, config};
 use qemu_machine_core::{
     Cause, Channel, CommandError, Effect, ExitStatus, FOREVER, Found, Input, LaunchFailure, Limits, Misuse, Notice,
     Phase, Prepared, Progress, State, Wait,
 };
-use rig::{GREETING, Rig, SIGKILL, config};
 
 /// A machine after a run with events, console output, console input, a log, half a message, and a failed signal.
 fn used() -> Rig {
@@ -156,7 +154,7 @@ fn the_deadlines_of_the_previous_run_are_over() {
     rig.closes(Channel::Monitor);
     rig.dies(SIGKILL);
     assert_eq!(rig.vm.deadline(), None);
-    rig.pass(rig::secs(3));
+    rig.pass(crate::rig::secs(3));
     rig.launch();
     let launch = rig.now.after(qemu_machine_core::Config::LAUNCH_WITHIN);
     assert_eq!(rig.vm.deadline().map(|(until, _)| until), Some(launch));

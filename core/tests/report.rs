@@ -1,14 +1,12 @@
 //! Tests of reports: their structure, their data, their escapes, and what is redacted in them.
 
-mod rig;
-
+use crate::rig::steps::{LONG, asks, begun};
+use crate::rig::{GREETING, Rig, at, config, secs};
 use qemu_machine_core::procedure::{Backup, CopyTarget};
 use qemu_machine_core::record::{Record, Report};
 use qemu_machine_core::{
     Channel, Config, Descriptor, ExitStatus, Limits, Misuse, OutOfBand, Peer, Shutdown, Wait, json,
 };
-use rig::steps::{LONG, asks, begun};
-use rig::{GREETING, Rig, at, config, secs};
 use serde_json::Value;
 
 fn record(rig: &Rig) -> Record {
@@ -156,7 +154,11 @@ fn each_end_has_its_tone() {
     assert_eq!(ended(Some("guest-reset"), ExitStatus::Code(0)), "open: reset by the guest");
     assert_eq!(ended(Some("guest-panic"), ExitStatus::Code(0)), "alarm: panic of the guest");
     assert_eq!(ended(None, ExitStatus::Code(1)), "alarm: QEMU exited (status 1)");
-    assert!(ended(None, rig::SIGKILL).starts_with("alarm: ended by signal 9"), "{}", ended(None, rig::SIGKILL));
+    assert!(
+        ended(None, crate::rig::SIGKILL).starts_with("alarm: ended by signal 9"),
+        "{}",
+        ended(None, crate::rig::SIGKILL)
+    );
 }
 
 #[test]

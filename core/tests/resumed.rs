@@ -1,13 +1,11 @@
 //! Tests of machines that are resumed: their process is found, belongs to the machine once it is ready, and is left alone
 //! by a launch that fails.
 
-mod rig;
-
+use crate::rig::{GREETING, PID, Rig, SIGKILL, fault, secs};
 use qemu_machine_core::{
     Cause, Channel, Config, Effect, ExitStatus, Identity, Input, LaunchFailure, Misuse, Notice, Phase, Prepared, Rung,
     RunningProcess, Shutdown, Signal, State,
 };
-use rig::{GREETING, PID, Rig, SIGKILL, fault, secs};
 
 fn identity() -> Identity {
     let mut identity = Identity::new("b".into(), (PID, 9), "/private/monitor.sock".into(), (1, 2));

@@ -1,14 +1,12 @@
 //! Tests of a session: the order and the ids of requests, and the assignment of replies to commands.
 #![allow(unused_must_use, reason = "many commands here are only sent")]
 
-mod rig;
-
+use crate::rig::{GREETING, GREETING_OOB, HANDSHAKE, Rig, config, secs};
 use proptest::prelude::*;
 use qemu_machine_core::{
     Channel, CommandError, FOREVER, Input, Limits, Liveness, Misuse, Notice, OmitNull, OutOfBand, Phase, Progress,
     State, WithRawReply, json,
 };
-use rig::{GREETING, GREETING_OOB, HANDSHAKE, Rig, config, secs};
 
 const READY: &str = r#"{"return": {}, "id": 0}"#;
 
@@ -271,7 +269,7 @@ fn the_end_of_the_connection_answers_everything_once_with_its_progress() {
     }
     assert_eq!((rig.claim(&raw), rig.claim(&after)), (gone(Progress::Unsent), gone(Progress::Unsent)));
     assert_eq!((rig.vm.session().commands(), rig.take_sent().as_str()), (0, ""));
-    rig.dies(rig::SIGKILL);
+    rig.dies(crate::rig::SIGKILL);
     assert_eq!(rig.notices.iter().filter(|notice| matches!(notice, Notice::Answered(_))).count(), 10);
 }
 

@@ -1,14 +1,12 @@
 //! Tests of lines in a shell, typed text and lines of a console, against a scripted console.
 
-mod rig;
-
+use crate::rig::steps::{LONG, on};
+use crate::rig::{Rig, SIGKILL, config, secs};
 use proptest::prelude::*;
 use qemu_machine_core::procedure::{
     Lines, Procedure, ProcedureError, Run, Shell, ShellEnd, ShellError, ShellLine, ShellProgress, Typing,
 };
 use qemu_machine_core::{Channel, Deadline, FOREVER, Limits, Misuse, WaitError};
-use rig::steps::{LONG, on};
-use rig::{Rig, SIGKILL, config, secs};
 
 const PROMPT: &str = "/ # ";
 

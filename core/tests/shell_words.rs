@@ -1,16 +1,14 @@
 //! Tests of printable text: errors, causes, names, command lines, and what a terminal or a shell shows of them.
 
-mod rig;
-
 use std::error::Error;
 
+use crate::rig::{Rig, config, fault, tcp};
 use qemu_machine_core::procedure::{JobError, MigrateError, ProcedureError, UnplugError};
 use qemu_machine_core::wire::Message;
 use qemu_machine_core::{
     Address, Cause, Channel, CommandError, Config, Descriptor, Event, ExitStatus, History, LaunchError, LaunchFailure,
     Liveness, Misuse, Phase, Progress, Service, ServiceError, SignalName, WaitError, WithRawReply,
 };
-use rig::{Rig, config, fault, tcp};
 
 fn event(message: &str) -> Event {
     match Message::read(&message.to_string().into_bytes().into()) {

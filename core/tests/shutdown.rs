@@ -1,12 +1,10 @@
 //! Tests of a shutdown: the budget of each rung, the repetition of the power button, and the exact total.
 
-mod rig;
-
 use core::time::Duration;
 
+use crate::rig::{Rig, SIGKILL, SIGTERM, at, config, secs};
 use proptest::prelude::*;
 use qemu_machine_core::{Cause, Channel, Effect, ExitStatus, Rung, Shutdown, Signal, State, Why};
-use rig::{Rig, SIGKILL, SIGTERM, at, config, secs};
 
 /// A step of the ladder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +28,7 @@ impl Rig {
             _ => None,
         }));
         if sent.contains("system_powerdown") {
-            rig::ids(&sent).into_iter().for_each(|id| self.replies(id));
+            crate::rig::ids(&sent).into_iter().for_each(|id| self.replies(id));
         }
         all
     }
@@ -244,7 +242,7 @@ fn row_25_the_button_of_a_stopped_guest_is_skipped() {
     // The next run knows nothing of it.
     rig.now = rig.now.after(secs(1));
     rig.launch();
-    rig.negotiate(rig::GREETING);
+    rig.negotiate(crate::rig::GREETING);
     rig.take_effects();
     rig.shutdown(how);
     assert_eq!(rig.done(), [Press]);

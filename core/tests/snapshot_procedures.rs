@@ -1,11 +1,9 @@
 //! Tests of the procedures for snapshots, inside of images and as overlays, step by step against a scripted QEMU.
 
-mod rig;
-
+use crate::rig::steps::{LONG, asks, assert_sent, begun, concludes, on};
+use crate::rig::{Rig, secs};
 use qemu_machine_core::procedure::{CopyTarget, Created, ExternalSnapshot, JobError, ProcedureError, Run, Snapshot};
 use qemu_machine_core::{CommandError, Liveness, Progress, json};
-use rig::steps::{LONG, asks, assert_sent, begun, concludes, on};
-use rig::{Rig, secs};
 
 const CANCEL: &str = "job-cancel,arguments:{id:j}";
 const DISMISS: &str = "job-dismiss,arguments:{id:j}";

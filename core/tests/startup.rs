@@ -1,11 +1,9 @@
 //! Tests of the start of the guest: QEMU holds it, and the machine continues it when the monitor is ready.
 
-mod rig;
-
+use crate::rig::{GREETING, HANDSHAKE, Rig, SIGKILL, secs};
 use qemu_machine_core::{
     Cause, Channel, Config, ExitStatus, FOREVER, Input, LaunchFailure, Mark, Monitor, Notice, Phase, State, Wait,
 };
-use rig::{GREETING, HANDSHAKE, Rig, SIGKILL, secs};
 
 const QUERY: &str = r#"{"execute":"query-status","id":1}"#;
 const CONT: &str = r#"{"execute":"cont","id":2}"#;
@@ -122,7 +120,7 @@ fn g27_arguments_of_a_wrapper_decide_where_they_can_be_read() {
         let mut rig = Rig::launched(Config::new("qemu").wrapper(["wrapper"]));
         let executed = ["qemu", "-S", added].map(|argument| argument.as_bytes().to_vec()).to_vec();
         rig.vm.handle(rig.now, Input::PeerProcess { pid: 43, arguments: executed });
-        assert_eq!((rig.vm.pid(), rig.vm.qemu_pid()), (Some(rig::PID), Some(43)));
+        assert_eq!((rig.vm.pid(), rig.vm.qemu_pid()), (Some(crate::rig::PID), Some(43)));
         rig.says(GREETING);
         rig.says(r#"{"return": {}, "id": 0}"#);
         if is_continued {

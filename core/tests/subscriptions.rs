@@ -1,16 +1,14 @@
 //! Tests of several subscriptions: each receives the events that its filter matches, in order, within its bound, and
 //! counts exactly what it missed.
 
-mod rig;
-
 use std::time::Duration;
 
+use crate::rig::ticks::{limits, tick};
+use crate::rig::{GREETING, Rig, SIGKILL, at, config, secs};
 use qemu_machine_core::{
     Channel, Config, ExitStatus, FOREVER, Found, Input, Limits, Machine, Mark, Misuse, Moment, Notice, Wait, WaitError,
     Why, json,
 };
-use rig::ticks::{limits, tick};
-use rig::{GREETING, Rig, SIGKILL, at, config, secs};
 
 #[test]
 fn events_come_in_order_and_match_the_filter() {

@@ -1,14 +1,12 @@
 //! Property test that compares subscriptions with a naive model, for any order of events, reads and relaunches.
 
-mod rig;
-
 use std::collections::VecDeque;
 
+use crate::rig::ticks::limits;
+use crate::rig::{GREETING, Rig, SIGKILL, config, secs};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use qemu_machine_core::{Mark, SubscriptionId, Wait, WaitError};
-use rig::ticks::limits;
-use rig::{GREETING, Rig, SIGKILL, config, secs};
 
 /// How many events fit in the history.
 const REMEMBERED: usize = 5;

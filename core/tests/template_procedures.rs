@@ -1,15 +1,13 @@
 //! Tests of the procedures that save and load templates, step by step against a scripted QEMU.
 
-mod rig;
-
 use core::time::Duration;
 
+use crate::rig::steps::{LONG, asks, assert_sent, on};
+use crate::rig::{Rig, config, secs};
 use qemu_machine_core::procedure::{self, LoadTemplate, Procedure, ProcedureError, Run, SaveTemplate, TemplateError};
 use qemu_machine_core::{
     CommandError, Config, Descriptor, DiskFormat, ExitStatus, Mark, Misuse, Template, TemplateConfig, WaitError,
 };
-use rig::steps::{LONG, asks, assert_sent, on};
-use rig::{Rig, config, secs};
 
 const VERSION: &str = r#"{"qemu": {"major": 7, "minor": 2, "micro": 22}, "package": "Debian 1"}"#;
 /// The properties of `memory-backend-file`, without and with those that QEMU 8.2 has added.

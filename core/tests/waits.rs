@@ -1,14 +1,12 @@
 //! Tests of waits: nothing between a mark and a wait is missed, deadlines are exact, and a wait for what cannot come
 //! ends.
 
-mod rig;
-
+use crate::rig::{GREETING, Rig, SIGKILL, at, config, secs};
 use proptest::prelude::*;
 use qemu_machine_core::{
     Channel, Config, Event, ExitStatus, FOREVER, Found, Hit, Input, Limits, Mark, Missed, Misuse, Notice, Wait,
     WaitError, WaitId, Why, json,
 };
-use rig::{GREETING, Rig, SIGKILL, at, config, secs};
 
 fn limits(events: usize, console: usize) -> Limits {
     let mut limits = Limits::default();

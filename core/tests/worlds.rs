@@ -2,15 +2,10 @@
 //!
 //! The actions and the model are those of the fuzz target `world`.
 
-#[path = "fuzzed/targets/host.rs"]
-mod host;
-#[allow(dead_code, reason = "the entry of the fuzzer")]
-#[path = "fuzzed/targets/world/mod.rs"]
-mod world;
-
 use arbitrary::Unstructured;
 use proptest::prelude::*;
-use world::{Action, Setup, live};
+
+use crate::fuzzed::targets::world::{Action, Setup, live};
 
 /// Bytes that mean a setup or an action. A failing case is shown as what they mean.
 macro_rules! meaning {

@@ -2,18 +2,22 @@
 //! affect no decision.
 
 use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use memchr::memmem;
 use qemu_machine_core::Moment;
 
-use crate::world::World;
+use super::world::World;
 
 /// Room for the text of most states, in bytes.
 const LENGTH: usize = 8192;
 
+/// Key of a state: two hashes of its text, since half a million texts would fill the memory of a small machine.
+pub(crate) type Key = (u64, u64);
+
 /// Returns the key of a state.
-pub(crate) fn of(world: &World) -> String {
+pub(crate) fn of(world: &World) -> Key {
     let machine = &world.machine;
     let mut text = String::with_capacity(LENGTH);
     write!(text, "{:?}", machine.session()).expect("a string takes any text");
@@ -30,7 +34,14 @@ pub(crate) fn of(world: &World) -> String {
         world.outputs(),
     )
     .expect("a string takes any text");
-    relative(&text, world.now)
+    let text = relative(&text, world.now);
+    let hash = |seed| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(seed);
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    };
+    (hash(0), hash(1))
 }
 
 /// The text before the id of a command in flight, in the `Debug` output of a session.
@@ -38,8 +49,8 @@ const SENT: &str = "Sent { id: ";
 
 /// Returns the ids in flight, in the order in which they were sent.
 pub(crate) fn in_flight(session: &str) -> Vec<u16> {
-    let ids = session.split(SENT).skip(1).map(|sent| sent.split_once(',').expect("a comma after the id").0);
-    ids.map(|id| id.parse().expect("an id is a number")).collect()
+    let ids = memmem::find_iter(session.as_bytes(), SENT).map(|at| &session[at + SENT.len()..]);
+    ids.map(|id| id.split_once(',').expect("a comma after the id").0.parse().expect("an id is a number")).collect()
 }
 
 /// Returns the text of a session without counters and ids: only the order of the commands in flight matters.
@@ -77,23 +88,24 @@ fn without(mut text: String, begin: &str, end: &str) -> String {
 /// Replaces each moment in the text by its rank: 0 if it has passed, 1 for the next, and so on. The time until then
 /// affects no decision.
 fn relative(text: &str, now: Moment) -> String {
-    let mut parts = text.split("Moment(");
-    let first = parts.next().unwrap_or_default();
-    let parts: Vec<(Duration, &str)> = parts
-        .map(|part| part.split_once(')').expect("a moment is in brackets"))
-        .map(|(moment, rest)| (Moment::new(duration(moment)).since(now), rest))
+    const MOMENT: &str = "Moment(";
+    let starts = memmem::find_iter(text.as_bytes(), MOMENT);
+    let moments: Vec<_> = starts
+        .map(|start| {
+            let (moment, _) = text[start + MOMENT.len()..].split_once(')').expect("a moment is in brackets");
+            (start, start + MOMENT.len() + moment.len() + 1, Moment::new(duration(moment)).since(now))
+        })
         .collect();
-    let mut ranks: Vec<_> = parts.iter().map(|(left, _)| *left).chain([Duration::ZERO]).collect();
+    let mut ranks: Vec<_> = moments.iter().map(|(.., left)| *left).chain([Duration::ZERO]).collect();
     ranks.sort_unstable();
     ranks.dedup();
-    let rank = |left: &Duration| ranks.binary_search(left).unwrap_or_default();
-    let mut whole = String::with_capacity(text.len());
-    whole.push_str(first);
-    for (left, rest) in &parts {
-        whole.push_str("deadline ");
-        whole.push_str(&rank(left).to_string());
-        whole.push_str(rest);
+    let (mut whole, mut from) = (String::with_capacity(text.len()), 0);
+    for (start, end, left) in moments {
+        let rank = ranks.binary_search(&left).unwrap_or_default();
+        write!(whole, "{}deadline {rank}", &text[from..start]).expect("a string takes any text");
+        from = end;
     }
+    whole.push_str(&text[from..]);
     whole
 }
 

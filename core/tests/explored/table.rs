@@ -5,9 +5,8 @@ use std::fmt::Write;
 
 use qemu_machine_core::lifecycle::Intent;
 
-use crate::Graph;
-use crate::diagram::{Ways, draw};
-use crate::world::World;
+use super::diagram::{Ways, draw};
+use super::world::{Step, World};
 
 const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 
@@ -16,22 +15,41 @@ const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/");
 pub(crate) type Name = (String, String, String, String);
 
 /// The transitions of each state, and the inputs that cause them.
-type Leads = BTreeMap<Name, BTreeMap<Name, BTreeSet<String>>>;
+#[derive(Default)]
+pub(crate) struct Leads(BTreeMap<Name, BTreeMap<Name, BTreeSet<String>>>);
 
-/// Asserts that the table and the drawing in the docs agree with these graphs.
+impl Leads {
+    /// Adds a state, and the transition to another one. Returns whether either is new.
+    pub(crate) fn add(&mut self, from: &Name, step: &Step, to: &Name) -> bool {
+        let is_new = !self.0.contains_key(to);
+        [from, to].into_iter().for_each(|name| _ = self.0.entry(name.clone()).or_default());
+        let row = self.0.get_mut(from).expect("it was added");
+        from != to && row.entry(to.clone()).or_default().insert(step.name()) || is_new
+    }
+
+    fn join(&mut self, other: Self) {
+        for (from, row) in other.0 {
+            let ways = self.0.entry(from).or_default();
+            row.into_iter().for_each(|(to, by)| ways.entry(to).or_default().extend(by));
+        }
+    }
+}
+
+/// Asserts that the table and the drawing in the docs agree with the transitions of all graphs.
 ///
 /// # Panics
 ///
 /// When they do not agree. With `UPDATE_DOCS=1` in the environment, the files are written first.
-pub(crate) fn assert_current(graphs: &[Graph]) {
-    let leads = leads(graphs);
+pub(crate) fn assert_current(graphs: impl Iterator<Item = Leads>) {
+    let mut leads = Leads::default();
+    graphs.for_each(|graph| leads.join(graph));
     for (file, made) in [("states.md", table(&leads)), ("states.svg", draw(&ways(&leads)))] {
         let path = format!("{DOCS}{file}");
         if std::env::var_os("UPDATE_DOCS").is_some() {
             std::fs::write(&path, &made).expect("the docs can be written");
         }
-        let kept = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(kept == made, "docs/{file} is stale: run this test with UPDATE_DOCS=1, and review the difference");
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == made, "docs/{file} is stale: run this test with UPDATE_DOCS=1, and review the difference");
     }
 }
 
@@ -53,27 +71,10 @@ pub(crate) fn name(world: &World) -> Name {
     (intent, first(format!("{:?}", run.process())), first(format!("{:?}", run.link())), events)
 }
 
-fn leads(graphs: &[Graph]) -> Leads {
-    let mut leads = Leads::new();
-    for graph in graphs {
-        for (found, out) in graph.found.iter().zip(&graph.edges) {
-            let here = &found.name;
-            let row = leads.entry(here.clone()).or_default();
-            for (step, target) in out {
-                let there = &graph.found[*target].name;
-                if there != here {
-                    row.entry(there.clone()).or_default().insert(step.name());
-                }
-            }
-        }
-    }
-    leads
-}
-
 /// Returns the transitions between intents alone.
 fn ways(leads: &Leads) -> Ways {
     let mut ways = Ways::new();
-    for ((from, ..), row) in leads {
+    for ((from, ..), row) in &leads.0 {
         for ((to, ..), by) in row.iter().filter(|((to, ..), _)| to != from) {
             ways.entry((from.clone(), to.clone())).or_default().extend(by.iter().cloned());
         }
@@ -92,9 +93,9 @@ fn table(leads: &Leads) -> String {
     let _ = writeln!(
         text,
         "{} states.\n\n| intent | process | monitor | events | goes to | by |\n|---|---|---|---|---|---|",
-        leads.len()
+        leads.0.len()
     );
-    for ((intent, process, link, events), row) in leads {
+    for ((intent, process, link, events), row) in &leads.0 {
         for ((to_intent, to_process, to_link, to_events), by) in row {
             let by = by.iter().cloned().collect::<Vec<_>>().join(", ");
             let to = format!("{to_intent}; {to_process}; {to_link}; {to_events}");

@@ -137,7 +137,7 @@ impl World {
         }
         if self.machine.channels().contains(&Channel::Monitor) {
             steps.extend([GREETING, SHUTDOWN, NAMELESS, GARBAGE].map(Step::Say));
-            let ids = crate::key::in_flight(&format!("{:?}", self.machine.session()));
+            let ids = super::key::in_flight(&format!("{:?}", self.machine.session()));
             // 99 is an id that no command has.
             steps.extend(ids.into_iter().chain([99]).flat_map(|id| [Step::Reply(id, true), Step::Reply(id, false)]));
             steps.push(Step::Close);

@@ -1,5 +1,4 @@
 //! Rig: a machine in virtual time on a simulated host, which completes every effect at once unless the test holds it.
-#![allow(dead_code, reason = "each test file uses another part of the rig")]
 
 pub(crate) mod steps;
 pub(crate) mod ticks;

@@ -1,6 +1,6 @@
 //! Replay of the fuzz corpora by every build, and a comparison of bash with the shell reader of the fuzz targets.
 
-mod targets;
+pub(crate) mod targets;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,6 @@
 //! Tests of all output of the public types: whatever a peer, a guest, a log, the system or a caller writes, what `Display`
 //! and `Debug` print of it is printable, and the long texts in errors are shortened.
 
-#[path = "../rig/mod.rs"]
-mod rig;
 mod types;
 
 use proptest::prelude::*;
