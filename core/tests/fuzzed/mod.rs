@@ -6,6 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use targets::command_line::shown;
 use targets::shell::is_special;
 
@@ -64,6 +67,36 @@ fn message() {
 #[test]
 fn record() {
     replay("record");
+}
+
+/// A change of an input: bytes from a place on are replaced by others.
+type Change = (prop::sample::Index, usize, Vec<u8>);
+
+fn changed(mut input: Vec<u8>, changes: &[Change]) -> Vec<u8> {
+    for (place, length, bytes) in changes {
+        let from = place.index(input.len() + 1);
+        let to = input.len().min(from + length);
+        input.splice(from..to, bytes.iter().copied());
+    }
+    input
+}
+
+/// What a fuzzer does, without its search for new code: every build tries inputs that resemble those of the corpora.
+#[test]
+fn the_properties_hold_for_changed_inputs() {
+    let place = any::<prop::sample::Index>;
+    let changes = vec((place(), 0..4_usize, vec(any::<u8>(), 0..4)), 1..5);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(128));
+    for (name, _) in targets::ALL {
+        let inputs: Vec<_> = corpus(name).iter().map(|file| fs::read(file).unwrap()).collect();
+        let changed = (place(), &changes).prop_map(|(which, changes)| changed(which.get(&inputs).clone(), &changes));
+        runner
+            .run(&changed, |input| {
+                targets::run(name, &input);
+                Ok(())
+            })
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
 }
 
 /// Returns what a script prints in bash, split at NUL bytes.
