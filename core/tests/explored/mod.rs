@@ -47,7 +47,7 @@ type Known = HashMap<Key, usize>;
 /// The state that follows on a step. Most are known, and their worlds are dropped at once.
 enum Next {
     Known(usize),
-    New(Key, World),
+    New(Key, Box<World>),
 }
 
 /// Returns the steps of each of these worlds, and where they lead.
@@ -67,7 +67,7 @@ fn expand(world: &World, known: &Known) -> Vec<(Step, Next)> {
         let mut next = world.clone();
         next.take(&step);
         let key = key::of(&next);
-        let next = known.get(&key).map_or_else(|| Next::New(key, next), |number| Next::Known(*number));
+        let next = known.get(&key).map_or_else(|| Next::New(key, Box::new(next)), |number| Next::Known(*number));
         (step, next)
     };
     world.steps().into_iter().map(follow).collect()
@@ -112,7 +112,7 @@ impl Graph {
             let (to, world) = match next {
                 Next::Known(number) => (number, None),
                 Next::New(key, world) => match self.find(key, &world) {
-                    (number, true) => (number, Some(world)),
+                    (number, true) => (number, Some(*world)),
                     (number, false) => (number, None),
                 },
             };
