@@ -81,7 +81,7 @@ fn changed(mut input: Vec<u8>, changes: &[Change]) -> Vec<u8> {
     input
 }
 
-/// What a fuzzer does, without its search for new code: every build tries inputs that resemble those of the corpora.
+/// Inputs that resemble those of the corpora: a fuzzer tries such inputs as well, and searches for new code with them.
 #[test]
 fn the_properties_hold_for_changed_inputs() {
     let place = any::<prop::sample::Index>;
