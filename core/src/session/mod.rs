@@ -347,7 +347,7 @@ impl Session {
     ) {
         let Encoded { body, band, kind, descriptor } = command;
         let (band, descriptor) = (*band, descriptor.clone());
-        let half = deadline.map(|deadline| now.after(deadline.since(now) / 2));
+        let half = deadline.map(|deadline| now.halfway_to(deadline));
         let carries = descriptor.is_some();
         let entry = PendingCommand { owner, band, kind: *kind, deadline, half, carries, ..PendingCommand::default() };
         let refused = match self.stage {
