@@ -8,6 +8,7 @@ use core::fmt;
 use serde::Deserialize;
 
 use crate::text::lossy;
+use crate::wire::find_special;
 
 /// The beginnings of a body that this module's encoder wrote.
 const PLAIN: [&[u8]; 2] = [b"{\"execute\":\"", b"{\"exec-oob\":\""];
@@ -88,7 +89,7 @@ fn find(body: &[u8]) -> &[u8] {
         let word = body.trim_ascii_start().split(u8::is_ascii_whitespace).next();
         return word.filter(|_| is_line).unwrap_or_default();
     };
-    let end = match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+    let end = match find_special(rest, 0) {
         Some(end) if rest[end] == b'"' => Some(end),
         Some(_) => end_of_escaped(rest),
         None => None,

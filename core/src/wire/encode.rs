@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::body::Body;
+use super::scan::find_special;
 use crate::command::{Band, Command, CommandTraits};
 use crate::descriptor::Descriptor;
 use crate::fault::Misuse;
@@ -43,8 +44,8 @@ impl Encoded {
         let band = if command.out_of_band() { Band::OutOfBand } else { Band::InBand };
         let mut body = Body::default();
         body.push(match band {
-            Band::InBand => b"{\"execute\":".as_slice(),
-            Band::OutOfBand => b"{\"exec-oob\":".as_slice(),
+            Band::InBand => b"{\"execute\":\"".as_slice(),
+            Band::OutOfBand => b"{\"exec-oob\":\"".as_slice(),
         });
         let name = command.name();
         write_name(name, &mut body)
@@ -163,15 +164,15 @@ struct Members<'a> {
     out_of_band: Option<&'a RawValue>,
 }
 
-/// Writes a name as a JSON string. A name without characters to escape, as all of QEMU's are, costs no allocation.
+/// Writes a name as a JSON string whose opening quote was written. A name without characters to escape, as all of QEMU's
+/// are, costs no allocation.
 fn write_name(name: &str, out: &mut Body) -> Result<(), String> {
-    if !name.bytes().any(|byte| matches!(byte, 0..0x20 | b'"' | b'\\')) {
-        out.push(b"\"");
+    if find_special(name.as_bytes(), 0).is_none() {
         out.push(name.as_bytes());
         out.push(b"\"");
         return Ok(());
     }
-    out.push(&serde_json::to_vec(name).map_err(|error| error.to_string())?);
+    out.push(&serde_json::to_vec(name).map_err(|error| error.to_string())?[1..]);
     Ok(())
 }
 

@@ -11,3 +11,4 @@ pub use encode::Encoded;
 pub use framing::{Frame, Framer};
 pub(crate) use message::has_id;
 pub use message::{ErrorReply, Greeting, Message, Numbers, Version};
+pub(crate) use scan::find_special;

@@ -58,8 +58,9 @@ pub(super) fn envelope(frame: &[u8]) -> Option<Envelope<'_>> {
         }
     }
     // These two count as absent when they are `null`, which `serde_json` handles.
-    let is_null = [envelope.error, envelope.greeting].contains(&Some(b"null"));
-    (!is_null && visible(frame, at).is_none()).then_some(envelope)
+    let is_null = |member: Option<&[u8]>| member.is_some_and(|member| member == b"null");
+    let has_null = is_null(envelope.error) || is_null(envelope.greeting);
+    (!has_null && visible(frame, at).is_none()).then_some(envelope)
 }
 
 /// Reads the value of a reply, and the number behind it that is its id, as QEMU writes them (measured with QEMU 7.2.22).
@@ -167,22 +168,27 @@ fn value(bytes: &[u8], mut at: usize) -> Option<usize> {
 #[inline(always)]
 fn string(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
-            let special = special(u64::from_le_bytes(*eight));
-            if special != 0 {
-                at += special.trailing_zeros() as usize / 8;
-                break;
-            }
-            at += 8;
-        }
-        at += 1;
-        match *bytes.get(at - 1)? {
-            b'"' => return Some(at),
-            b'\\' => at = escape(bytes, at)?,
-            0..0x20 => return None,
-            _ => {}
+        at = find_special(bytes, at)?;
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at = escape(bytes, at + 1)?,
+            _ => return None,
         }
     }
+}
+
+/// Finds the first quote, backslash or control character from an offset on, and returns its own offset.
+#[inline(always)]
+pub(crate) fn find_special(bytes: &[u8], mut at: usize) -> Option<usize> {
+    while let Some(eight) = bytes.get(at..).and_then(<[u8]>::first_chunk) {
+        let special = special(u64::from_le_bytes(*eight));
+        if special != 0 {
+            return Some(at + special.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+    }
+    let found = bytes.get(at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+    found.map(|found| at + found)
 }
 
 /// Reads an escape after its backslash.
