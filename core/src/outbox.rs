@@ -38,9 +38,10 @@ impl Outbox {
         self.carried.front().filter(|(at, _)| *at == self.sent).map(|(_, descriptor)| descriptor)
     }
 
-    /// Removes bytes that were sent, and the descriptor that went with the first of them.
+    /// Removes bytes that were sent, at most those that are [waiting](Self::waiting), and the descriptor that went with the
+    /// first of them.
     pub(crate) fn sent(&mut self, count: usize) {
-        self.sent = (self.sent + count).min(self.end());
+        self.sent = self.sent.saturating_add(count).min(self.end());
         if !self.carried.is_empty() {
             self.carried.retain(|(at, _)| *at >= self.sent);
         }

@@ -175,15 +175,15 @@ impl SharedMachine {
                 // The claim has read the console. The caller that leads may wait for what the guest prints next.
                 self.serve(&mut turn, now);
             }
-            let concern = match (answer, turn.host.take_panic()) {
-                (Err(concern), None) => concern,
-                (Ok(answer), None) => {
+            if let Some(panic) = turn.host.take_panic() {
+                self.hand_over(turn);
+                panic.resume();
+            }
+            let concern = match answer {
+                Err(concern) => concern,
+                Ok(answer) => {
                     self.hand_over(turn);
                     return answer;
-                }
-                (_, Some(panic)) => {
-                    self.hand_over(turn);
-                    panic.resume()
                 }
             };
             // The clock is read once for each wake-up, so that all inputs of one wake-up have the same time.

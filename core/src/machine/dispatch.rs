@@ -426,12 +426,14 @@ impl Request for request::Sent {
 
     fn apply(self, machine: &mut Machine, now: Moment) {
         machine.advance_clock(now);
-        let bytes = self.bytes.min(machine.outgoing(self.channel).len());
+        if !machine.channels().contains(&self.channel) {
+            return;
+        }
         match self.channel {
-            Channel::Monitor => machine.session.note_sent(bytes),
+            Channel::Monitor => machine.session.note_sent(self.bytes),
             Channel::Console(index) => {
                 if let Some(console) = machine.consoles.get_mut(index) {
-                    console.input_mut().sent(bytes);
+                    console.input_mut().sent(self.bytes);
                 }
             }
         }

@@ -144,10 +144,7 @@ impl Session {
             self.counters.unmatched += 1;
             return;
         };
-        let result = match result {
-            Ok(payload) => Ok(payload.of(name)),
-            Err(error) => Err(error.of(name.to_string())),
-        };
+        let refusal = |error: ErrorReply| error.of(name.to_string());
         if entry.kind.quit && result.is_ok() {
             emit(session::Output::QuitAccepted);
         }
@@ -155,22 +152,26 @@ impl Session {
             emit(session::Output::PowerButtonPressed);
         }
         match (entry.owner, result) {
+            (Owner::Caller(id), _) if entry.kind.raw => {
+                emit(session::Output::Answered(id, Ok(Payload::new(frame.clone()))))
+            }
+            (Owner::Caller(id), Ok(payload)) => emit(session::Output::Answered(id, Ok(payload.of(name)))),
+            (Owner::Caller(id), Err(error)) => {
+                emit(session::Output::Answered(id, Err(CommandError::Refused(refusal(error)))))
+            }
             (Owner::Handshake { out_of_band }, Ok(_)) => {
                 if !self.begin_startup(out_of_band, emit) {
                     self.become_ready(now, out_of_band, emit);
                 }
             }
-            (Owner::Startup, result) => self.startup_answered(now, result, emit),
-            (Owner::Handshake { .. }, Err(refusal)) => {
-                self.fail(LaunchFailure::Refused(refusal), emit);
+            (Owner::Startup, result) => self.startup_answered(now, result.map_err(refusal), emit),
+            (Owner::Handshake { .. }, Err(error)) => {
+                self.fail(LaunchFailure::Refused(refusal(error)), emit);
             }
             (Owner::Probe, _) => self.liveness.answered(now),
-            (Owner::Caller(id), _) if entry.kind.raw => {
-                emit(session::Output::Answered(id, Ok(Payload::new(frame.clone()))))
-            }
-            (Owner::Caller(id), result) => emit(session::Output::Answered(id, result.map_err(CommandError::Refused))),
             (Owner::Ladder, result) => {
-                emit(session::Output::LadderAnswered(result.map(drop).map_err(CommandError::Refused)))
+                let result = result.map(drop).map_err(|error| CommandError::Refused(refusal(error)));
+                emit(session::Output::LadderAnswered(result))
             }
             (Owner::Disowned | Owner::Unmatched, _) => self.counters.late += 1,
         }
