@@ -36,7 +36,7 @@ impl Session {
     pub(super) fn send_heartbeat(&mut self, now: Moment) {
         if self.heartbeat_due().is_some_and(|due| due <= now) {
             self.liveness.asked = Some(now);
-            self.in_flight.send(Self::question(), QUESTION, None, Dialect::Qmp, &mut self.outbox);
+            self.in_flight.send(&Self::question(), QUESTION, None, Dialect::Qmp, &mut self.outbox);
         }
     }
 

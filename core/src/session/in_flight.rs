@@ -119,7 +119,7 @@ impl InFlight {
     #[inline]
     pub(super) fn send(
         &mut self,
-        entry: PendingCommand,
+        entry: &PendingCommand,
         body: &[u8],
         descriptor: Option<Descriptor>,
         dialect: Dialect,
@@ -149,7 +149,7 @@ impl InFlight {
         let room = self.wire.in_band() < rules.depth;
         let has_descriptor = self.wire.has_descriptor();
         let next = self.queue.next(room, |entry| entry.carries && has_descriptor)?;
-        self.send(next.entry, &next.body, next.descriptor, rules.dialect, out);
+        self.send(&next.entry, &next.body, next.descriptor, rules.dialect, out);
         Some(next.entry)
     }
 
@@ -184,10 +184,11 @@ impl InFlight {
     /// Removes the command with this id, whose reply arrived. `None` means that no command has this id.
     #[inline]
     pub(super) fn land(&mut self, id: u16) -> Option<Sent> {
+        let entry = *self.entry(id)?;
+        self.void_deadline(&entry);
         let sent = self.wire.remove(id)?;
-        self.void_deadline(&sent.entry);
-        if sent.entry.band == Band::InBand {
-            self.wire.remove_unmatched_before(&sent);
+        if entry.band == Band::InBand {
+            self.wire.remove_unmatched_before(sent.place);
         }
         Some(sent)
     }

@@ -240,7 +240,10 @@ impl Session {
     /// synchronise. `None` means that nothing is due.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        [self.answer_due(), self.heartbeat_due()].into_iter().flatten().min()
+        match (self.answer_due(), self.heartbeat_due()) {
+            (Some(answer), Some(heartbeat)) => Some(answer.min(heartbeat)),
+            (due, None) | (None, due) => due,
+        }
     }
 
     /// Returns when a command must have its reply, or a request to synchronise is repeated.
@@ -357,7 +360,7 @@ impl Session {
             }
             Stage::Ready { .. } if self.in_flight.may_send(&entry, self.rules()) => {
                 let entry = self.in_flight.accept(entry);
-                self.in_flight.send(entry, body, descriptor, self.dialect, &mut self.outbox);
+                self.in_flight.send(&entry, body, descriptor, self.dialect, &mut self.outbox);
                 return self.sent_one(now, &entry);
             }
             Stage::Down

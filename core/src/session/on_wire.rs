@@ -16,7 +16,7 @@ pub(super) struct Sent {
     /// Kept for its reply, which names it; the body is not kept.
     pub(super) name: CommandName,
     /// The place in the order of sending.
-    place: u64,
+    pub(super) place: u64,
 }
 
 /// The commands on the wire, and the ids. The work for one command does not depend on how many there are.
@@ -94,16 +94,16 @@ impl OnWire {
 
     /// Adds a command, and returns its id. [`has_id`](Self::has_id) must hold.
     #[inline]
-    pub(super) fn add(&mut self, entry: PendingCommand, name: CommandName) -> u16 {
+    pub(super) fn add(&mut self, entry: &PendingCommand, name: CommandName) -> u16 {
         let id = self.free.pop_front().unwrap_or_else(|| {
             self.indexes.push(None);
             (self.indexes.len() - 1) as u16
         });
         let place = self.next_place;
         self.next_place += 1;
-        self.count_in(&entry);
+        self.count_in(entry);
         self.point(id, Some(self.commands.len() as u16));
-        self.commands.push(Sent { entry, name, id, place });
+        self.commands.push(Sent { entry: *entry, name, id, place });
         id
     }
 
@@ -111,14 +111,15 @@ impl OnWire {
     #[inline]
     pub(super) fn remove(&mut self, id: u16) -> Option<Sent> {
         let index = self.index(id)?;
-        let sent = self.commands.swap_remove(index);
-        self.point(id, None);
-        if let Some(moved) = self.commands.get(index) {
-            self.point(moved.id, Some(index as u16));
+        let entry = self.commands.get(index)?.entry;
+        self.count_out(&entry);
+        if let Some(last) = self.commands.last() {
+            self.point(last.id, Some(index as u16));
         }
+        self.point(id, None);
         self.free.push_back(id);
-        self.count_out(&sent.entry);
-        Some(sent)
+        // At the end, so that the command moves directly to the caller.
+        Some(self.commands.swap_remove(index))
     }
 
     pub(super) fn get(&self, id: u16) -> Option<&Sent> {
@@ -167,14 +168,14 @@ impl OnWire {
         found.min_by_key(|sent| sent.place).map(|sent| sent.id)
     }
 
-    /// Removes the commands with an unreadable reply that were sent before this one, which has its reply. In-band
+    /// Removes the commands with an unreadable reply that were sent before this place, whose command has its reply. In-band
     /// replies come in issue order (`docs/interop/qmp-spec.rst`, Out-of-band execution), so those are over as well.
-    pub(super) fn remove_unmatched_before(&mut self, sent: &Sent) {
+    pub(super) fn remove_unmatched_before(&mut self, place: u64) {
         if self.unmatched == 0 {
             return;
         }
         let unmatched = self.find_all(|entry| entry.owner == Owner::Unmatched);
-        let is_before = |id: &u16| self.get(*id).is_some_and(|other| other.place < sent.place);
+        let is_before = |id: &u16| self.get(*id).is_some_and(|other| other.place < place);
         let before: Vec<_> = unmatched.into_iter().filter(is_before).collect();
         before.into_iter().for_each(|id| drop(self.remove(id)));
     }

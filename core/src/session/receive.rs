@@ -119,7 +119,7 @@ impl Session {
             body.extend_from_slice(br#","arguments":{"enable":["oob"]}"#);
         }
         let entry = PendingCommand { owner: Owner::Handshake { out_of_band: offered }, ..PendingCommand::default() };
-        self.in_flight.send(entry, &body, None, self.dialect, &mut self.outbox);
+        self.in_flight.send(&entry, &body, None, self.dialect, &mut self.outbox);
         emit(session::Output::Greeted);
     }
 

@@ -144,7 +144,7 @@ impl Session {
 
     fn send_for_startup(&mut self, body: &'static [u8]) {
         let entry = PendingCommand { owner: Owner::Startup, ..PendingCommand::default() };
-        self.in_flight.send(entry, body, None, self.dialect, &mut self.outbox);
+        self.in_flight.send(&entry, body, None, self.dialect, &mut self.outbox);
         self.startup_commands += 1;
     }
 }

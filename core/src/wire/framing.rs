@@ -135,7 +135,7 @@ impl Framer {
 
     /// Returns the end of the first line, its line feed included.
     fn end_of_line(&mut self) -> Option<usize> {
-        if self.line.is_none() {
+        if self.line.is_none() && self.scanned < self.buffer.len() {
             let found = memchr::memchr(b'\n', &self.buffer[self.scanned..]);
             let looked_at = found.map_or(self.buffer.len() - self.scanned, |at| at + 1);
             self.examined += looked_at as u64;
