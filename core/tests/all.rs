@@ -1,4 +1,4 @@
-//! All tests of the core: one program, which takes a fifth of the time to build that one for each file takes.
+//! All tests of this directory: one program, which takes a tenth of the time to build that one for each file takes.
 
 mod accelerators;
 mod agent;

@@ -40,8 +40,8 @@ mod nanoseconds {
     use crate::time::Moment;
 
     pub(super) fn serialize<S: Serializer>(at: &Moment, to: S) -> Result<S::Ok, S::Error> {
-        // A u64 holds 584 years of nanoseconds.
-        to.serialize_u64(u64::try_from(at.since(Moment::ORIGIN).as_nanos()).unwrap_or(u64::MAX))
+        // A moment is a u64 of nanoseconds.
+        to.serialize_u64(at.since(Moment::ORIGIN).as_nanos() as u64)
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Moment, D::Error> {

@@ -85,7 +85,7 @@ fn ways(leads: &Leads) -> Ways {
 fn table(leads: &Leads) -> String {
     let mut text = String::from(
         "# The states of a machine\n\n\
-         A test explores all states that a machine can reach, generates this table and compares it with this file.\n\
+         A test explores the states that a machine can reach, generates this table and compares it with this file.\n\
          A state is the intent, the process, the monitor, and whether events can still come, with two facts if they\n\
          are true: QEMU accepted a `quit`, and the launch failed. Transitions are sorted by name. Inputs that\n\
          change none of these are left out.\n\n",

@@ -10,8 +10,8 @@
 //!
 //! Servers and clients are separate processes on one processor: on two, the time of a processor to wake up would
 //! dominate the result. Only the workloads of templates use all: a guest runs beside its client. Each round runs every
-//! client once, so that other load on the machine affects all of them. The results are medians, and ratios to the bare
-//! socket in the same run.
+//! client once, so that other load on the machine affects all of them; and all is measured in three runs. The results are
+//! medians, and ratios to the bare socket in the same run; the goals have the spread of the runs beside them.
 
 mod clients;
 mod connections;
@@ -42,11 +42,12 @@ fn main() -> io::Result<()> {
         [CLIENT, client, workload, address] => clients::act(client, &workload.parse()?, address.as_ref()),
         [SERVER, workload] => server::serve(&workload.parse()?),
         [] => {
-            let mut found = rounds::all(plan::Plan::whole())?;
+            let mut runs = rounds::all(&plan::Plan::whole())?;
             // The builds take some minutes more, so write the other results first.
-            page::write(&found)?;
-            found.extend(sizes()?);
-            page::write(&found)
+            page::write(&runs)?;
+            let sizes: rounds::Found = sizes()?.collect();
+            runs.iter_mut().for_each(|found| found.extend(sizes.iter().map(|(key, taken)| (*key, *taken))));
+            page::write(&runs)
         }
         ["--size"] => {
             print!("{}", page::table(&sizes()?.collect(), plan::Workload::Size));
@@ -54,13 +55,13 @@ fn main() -> io::Result<()> {
         }
         ["--rounds", rounds] => {
             let rounds = rounds.parse().map_err(io::Error::other)?;
-            page::write(&rounds::all(plan::Plan { rounds, ..plan::Plan::whole() })?)
+            page::write(&rounds::all(&plan::Plan { rounds, ..plan::Plan::whole() })?)
         }
         ["--quick"] => {
-            print!("{}", page::text(&rounds::all(plan::Plan::quick())?)?);
+            print!("{}", page::text(&rounds::all(&plan::Plan::quick())?)?);
             Ok(())
         }
-        ["templates"] => page::write_templates(&rounds::all(plan::Plan::templates())?),
+        ["templates"] => page::write_templates(&rounds::all(&plan::Plan::templates())?),
         ["--one", client, workload] => {
             let taken = rounds::one(client, workload.parse()?)?;
             println!("{taken:?}");

@@ -268,11 +268,13 @@ impl Workload {
     }
 }
 
-/// The workloads of a run, and the number of its rounds.
+/// The workloads of a run, the number of the rounds of each, and the number of runs. Rounds differ by what happens on the
+/// machine within seconds, runs by what happens within minutes.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub workloads: Vec<Workload>,
     pub rounds: usize,
+    pub runs: usize,
 }
 
 const MB: usize = 1 << 20;
@@ -292,12 +294,16 @@ impl Plan {
             [(1, 5000), (10, 500), (100, 50), (500, 10)].map(|(connections, rounds)| Connections(connections, rounds)),
         );
         workloads.extend(Self::templates().workloads);
-        Self { workloads, rounds: 5 }
+        Self { workloads, rounds: 3, runs: 3 }
     }
 
     /// The workloads of templates alone.
     pub fn templates() -> Self {
-        Self { workloads: vec![Workload::Template(4), Workload::Resets(20), Workload::Machines(20)], rounds: 3 }
+        Self {
+            workloads: vec![Workload::Template(4), Workload::Resets(20), Workload::Machines(20)],
+            rounds: 3,
+            runs: 1,
+        }
     }
 
     pub fn quick() -> Self {
@@ -306,6 +312,6 @@ impl Plan {
             vec![Turns(2000), Qemu(300), Flood(50_000), Launch(1, 0), Decode(34_000), InFlight(16, 2048)];
         workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 5, reading)));
         workloads.extend([Dribble(MB), Connections(50, 10)]);
-        Self { workloads, rounds: 1 }
+        Self { workloads, rounds: 1, runs: 1 }
     }
 }

@@ -17,31 +17,43 @@ use crate::{CLIENT, SERVER};
 /// The cost of each workload with each client: the median of each number on its own.
 pub type Found = BTreeMap<(Workload, &'static str), Taken>;
 
-/// Measures all workloads of a plan.
+/// Measures all workloads of a plan in each of its runs.
 ///
 /// # Errors
 ///
 /// If a client or a server fails.
-pub fn all(plan: Plan) -> io::Result<Found> {
+pub fn all(plan: &Plan) -> io::Result<Vec<Found>> {
     let before = sched_getaffinity(None)?;
     let mut processor = CpuSet::new();
     processor.set(sched_getcpu());
     // Processes that are started from here on inherit this.
     sched_setaffinity(None, &processor)?;
+    let runs = (1..=plan.runs).map(|number| run(plan, number)).collect();
+    sched_setaffinity(None, &before)?;
+    runs
+}
+
+fn run(plan: &Plan, number: usize) -> io::Result<Found> {
     let mut found = Found::new();
-    for workload in plan.workloads {
+    for workload in plan.workloads.iter().copied() {
         let mut taken: BTreeMap<&'static str, Vec<Taken>> = BTreeMap::new();
         let rounds = workload.rounds(plan.rounds);
-        for round in 0..rounds {
+        for round in 1..=rounds {
             for client in workload.clients() {
-                eprintln!("{workload}: {client}, {} of {rounds}", round + 1);
+                eprintln!("run {number}: {workload}: {client}, {round} of {rounds}");
                 taken.entry(client).or_default().push(one(client, workload)?);
             }
         }
         found.extend(taken.into_iter().map(|(client, taken)| ((workload, client), medians(&taken))));
     }
-    sched_setaffinity(None, &before)?;
     Ok(found)
+}
+
+/// Returns the medians of the runs.
+pub fn joined(runs: &[Found]) -> Found {
+    let all = runs.first().into_iter().flat_map(BTreeMap::keys);
+    let taken = |key| runs.iter().filter_map(|found| found.get(key).copied()).collect::<Vec<_>>();
+    all.map(|key| (*key, medians(&taken(key)))).collect()
 }
 
 /// Measures one workload with one client, and with a server of its own.
