@@ -1,7 +1,8 @@
 //! Example of a driver in a foreign event loop: the core alone, with `poll(2)` and the standard library's processes.
 //!
 //! It leaves out what a runtime must do besides (keep descriptors from other children, end QEMU when this process is
-//! killed, write a log, make private files), but keeps the whole contract with the core.
+//! killed, write a log, make private files), ends at a fault of the host instead of reporting it, and does not wait for room
+//! to write. Otherwise it keeps the contract with the core.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};

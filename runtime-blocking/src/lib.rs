@@ -15,7 +15,7 @@
 //! | a script with `sleep`, `nc` and `expect` | [`guides::from_shell`]: where such a script fails, and the same test here |
 //! | programs beside QEMU: virtiofsd, swtpm, passt | [`guides::companions`]: the command line of each |
 //! | a scheduler: Kubernetes, Slurm, systemd, ssh | [`guides::schedulers`]: what each guarantees for machines, and what is not possible |
-//! | tests that boot a guest each | [`guides::templates`]: boot once, clone in milliseconds |
+//! | tests that boot a guest each | [`guides::templates`]: boot once, clone in a tenth of a second |
 //! | an error | [`guides::troubleshooting`]: by symptom, with the texts that are printed |
 //!
 //! # Overview

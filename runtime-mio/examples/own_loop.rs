@@ -1,4 +1,4 @@
-//! Complete program with its own mio loop, in which the machine is one source among others.
+//! Complete program with its own mio loop. `Vm::ready` takes the events of the machine, and returns `false` for another.
 
 use mio::{Events, Poll, Token};
 use qemu_machine_mio::{Config, Notice, Shutdown, Vm};

@@ -19,7 +19,7 @@
 //! # Features
 //!
 //! None is on by default. `record` adds records of runs and a mock of a recorded monitor, `schema` QEMU's schema as a
-//! value. `qapi` executes the command types of the crate `qapi-qmp`.
+//! value, `regex` waits for console text by a regular expression. `qapi` executes the command types of the crate `qapi-qmp`.
 //! `tracing` logs through the crate `tracing`, as
 //! [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging).
 //!

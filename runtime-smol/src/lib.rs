@@ -23,6 +23,7 @@
 //! | `smol` | on | The methods without `_with`, which spawn the driver on the global executor of the crate `smol`. Without it, 17 crates fewer are built. |
 //! | `record` | off | Records of runs, and a mock of a recorded monitor. |
 //! | `schema` | off | QEMU's schema as a value. |
+//! | `regex` | off | Waits for console text by a regular expression. |
 //! | `qapi` | off | Executes the command types of the crate `qapi-qmp`. |
 //! | `tracing` | off | Logs through the crate `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging). |
 //!

@@ -24,6 +24,7 @@
 //! |---|---|---|
 //! | `record` | off | Records of runs, and a mock of a recorded monitor. |
 //! | `schema` | off | QEMU's schema as a value. |
+//! | `regex` | off | Waits for console text by a regular expression. |
 //! | `qapi` | off | Executes the command types of the crate `qapi-qmp`. |
 //! | `tracing` | off | Logs through the crate `tracing`, as [`qemu-machine-blocking` lists](https://docs.rs/qemu-machine-blocking/latest/qemu_machine_blocking/#logging). The span of a machine is a child of the span in which it was launched. |
 //!

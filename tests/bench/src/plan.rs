@@ -164,11 +164,10 @@ impl Workload {
         }
     }
 
-    /// Returns the number of its rounds in a run with so many. A boot takes seconds, so those with boots have fewer.
+    /// Returns the number of its rounds in a run with so many. A boot takes seconds, so those with boots have one.
     pub fn rounds(self, most: usize) -> usize {
         match self {
-            Self::Machines(_) | Self::Resets(_) => 1,
-            Self::Template(_) => most.min(3),
+            Self::Machines(_) | Self::Resets(_) | Self::Template(_) => 1,
             _ => most,
         }
     }
