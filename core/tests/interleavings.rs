@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::rig::{Rig, config, secs};
+use crate::rig::{Rig, config, is_thorough, secs};
 use proptest::prelude::*;
 use qemu_machine_core::{CommandError, Liveness, Progress, Ticket};
 
@@ -77,14 +77,18 @@ impl World {
     }
 }
 
-/// Replies come in any order, as those to out-of-band commands do.
+/// Replies come in any order, as those to out-of-band commands do. Three commands have interleavings enough for each place
+/// in a queue: the first, the last and one between. With `QEMU_MACHINE_STATES=all` there are four, which takes a processor
+/// half a minute.
 #[test]
-fn g02_every_interleaving_of_four_commands_with_cancellations() {
-    // A single command is answered, or disowned and then answered.
+fn g02_every_interleaving_of_commands_with_cancellations() {
+    // The numbers are those of a count by recursion. A single command is answered, or disowned and then answered.
     assert_eq!(World::new(Rig::ready(config())).explore(1), 2);
     assert_eq!(World::new(Rig::ready(config())).explore(2), 23);
-    let all = World::new(Rig::ready(config())).explore(4);
-    assert!(all > 10_000, "{all} interleavings");
+    assert_eq!(World::new(Rig::ready(config())).explore(3), 680);
+    if is_thorough() {
+        assert_eq!(World::new(Rig::ready(config())).explore(4), 38_465);
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -102,11 +102,13 @@ impl Linux {
     /// Returns the configuration without memory, with more kernel arguments.
     ///
     /// `no_timer_check` is there because the kernel's check of its timer fails on a busy host, and then the kernel
-    /// panics. The accelerator is TCG even where KVM exists: with TCG a guest boots in two or three seconds, and with
-    /// the KVM of some hosts this kernel hangs early.
+    /// panics. Without `cryptomgr.notests`, its tests of cryptography take a sixth of the boot. The accelerator is TCG
+    /// even where KVM exists: with TCG a guest boots in two or three seconds, and with the KVM of some hosts this kernel
+    /// hangs early.
     fn booting(&self, more: &str) -> Config {
         let [kernel, initramfs] = [&self.kernel, &self.initramfs].map(|path| path.to_str().expect("a path in UTF-8"));
-        let append = format!("console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check{more}");
+        let append =
+            format!("console=ttyS0 quiet panic=-1 nokaslr mitigations=off no_timer_check cryptomgr.notests{more}");
         Config::new(crate::qemu())
             .args(["-accel", "tcg", "-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-kernel", kernel, "-initrd", initramfs, "-append", &append])

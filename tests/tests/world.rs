@@ -11,11 +11,11 @@ use std::thread::{available_parallelism, scope};
 
 use qemu_machine_tests::world::{Seen, check, run};
 
-/// The default number of worlds: a build without optimisation takes half a minute on two processors.
-const SCHEDULES: u64 = 4_000;
+/// The default number of worlds: a build without optimisation takes a quarter of a minute on two processors.
+const SCHEDULES: u64 = 2_000;
 
 /// How often each thing must happen in that many worlds.
-const OFTEN: u64 = 8;
+const OFTEN: u64 = 4;
 
 /// Everything that must happen.
 const COVERED: [&str; 58] = [

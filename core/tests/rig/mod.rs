@@ -24,6 +24,11 @@ pub(crate) const PID: u32 = 42;
 /// The id of the process of the first companion; the next has the next number.
 pub(crate) const COMPANION_PID: u32 = 4300;
 
+/// Returns whether tests that explore do it completely, in minutes: `all` in `QEMU_MACHINE_STATES`.
+pub(crate) fn is_thorough() -> bool {
+    std::env::var_os("QEMU_MACHINE_STATES").is_some_and(|states| states == "all")
+}
+
 pub(crate) const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

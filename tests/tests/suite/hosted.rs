@@ -250,8 +250,9 @@ impl<E: Executor> Hosted for Tasks<E> {
     }
 
     fn drop_run<T: Procedure>(&mut self, procedure: T) {
-        let run = self.vm.run(procedure, PATIENCE);
-        assert!(E::block_on(smol::future::poll_once(run)).is_none(), "QEMU replies no sooner than it is asked");
+        // It is mostly dropped while it waits for the first reply. On a busy host, the thread of the driver may receive a
+        // reply between two steps, and a run that is refused ends.
+        drop(E::block_on(smol::future::poll_once(self.vm.run(procedure, PATIENCE))));
     }
 
     fn drop_run_at<T: Procedure<Return: Send> + Send>(&mut self, procedure: T, event: Wait) -> Option<T::Return> {
