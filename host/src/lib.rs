@@ -53,70 +53,6 @@
 //! `Machine` and `Host` are `Send`, and a [`Watch`] that is shared between threads must be too. One `Clock` may serve
 //! several machines. A `Host` serves all runs of its machine.
 //!
-//! # How long a call takes
-//!
-//! Except for [`Host::end`], no call waits for a peer, or for a file system, which may not answer. Files are created,
-//! read and removed on threads named `qemu-files`, one for each operation that is in progress; logs with a limit are
-//! shortened on a thread `qemu-log`; and a program is executed by a process that is not waited for. [`Host::reap`]
-//! reports each of these when it is complete. The descriptors that say so are given to [`Watch::watch_completion`], and
-//! may all have the same token. At the limit of descriptors or threads, the log is read and the files are removed in
-//! [`Host::serve`] itself. What takes time:
-//!
-//! | call | what takes time | when |
-//! |---|---|---|
-//! | [`Host::serve`] | a clone of a process on the supervisor's thread: less than a millisecond | at the start of the process, and of each companion |
-//! | [`Host::serve`], [`Host::receive`] | the start of a guard, which copies the page tables of the program: milliseconds for a program of some gigabytes | at the start of the process, or at the greeting, only if the machine has a guard; at the start of each companion |
-//! | [`Host::serve`] | a read of `/proc/net/unix`: a millisecond for some thousand sockets | when a companion has created its socket and is probed |
-//! | [`Host::receive`] | a search of `/proc` for the process that has dialled, and for the command line of QEMU | when QEMU dials the monitor, and at the greeting |
-//! | [`Host::reap`] | a process that has ended but is not released, one second at most | at the end of a process that other code of the program reaps, or while SIGCHLD is ignored |
-//! | [`Host::serve`] | a search of `/proc` for processes that still hold the monitor, and the end of the guard | at the end of a run |
-//!
-//! # Processes
-//!
-//! [`Host`] knows up to three processes of a machine, and no call of the runtime is needed for the last two:
-//!
-//! - *The process that was started*: QEMU, or its wrapper. The runtime watches it, and a run ends with it.
-//! - *QEMU behind a wrapper*. The sender of the greeting, or the process that dialled the monitor, is reported as
-//!   [`Input::PeerProcess`](core::Input::PeerProcess). It gets each signal, and is killed when the process that was
-//!   started has ended.
-//! - *The guard*: a child that kills both and removes sockets and the private directory when this program ends before
-//!   it has done so. It is started only where the kernel would leave something behind:
-//!   [`Config::wrapper`](core::Config::wrapper) lists when, and what it costs.
-//!
-//! Beside these are the [companions](core::Config::companion), each with a guard. A runtime watches them by
-//! [`Watch::watch_completion`] and reports them by [`Host::reap`], as it does the process.
-//!
-//! # Operating systems
-//!
-//! On Linux the crate uses what Linux has: pidfds, epoll, `/proc`. On any other Unix it uses what POSIX has (`fork(2)`,
-//! `waitid(2)`, `poll(2)`): this second implementation is selected without a setting, and compiles for FreeBSD and macOS. For
-//! tests, `RUSTFLAGS="--cfg qemu_machine_portable"` selects it on Linux too. It differs from the first:
-//!
-//! - *The process of the peer is unknown*, and so are its arguments. A QEMU that has left the process group of its wrapper
-//!   is neither signalled nor killed. A launch in which QEMU dials ([`Monitor::Socket`], [`Monitor::At`]) fails, unless
-//!   [`Config::trust_peer`](core::Config::trust_peer) accepts any peer.
-//! - *A machine has no identity*: it may outlive this program, but [`identity`] fails with
-//!   [`FaultKind::Unsupported`], and a machine that another program left is not resumed.
-//! - *It is unknown which sockets listen*: a companion that creates its socket by itself fails to launch, and a monitor that
-//!   serves another client is noticed only because it sends no greeting.
-//! - *Abstract sockets, cgroups, network namespaces, and files without a path* do not exist. The first three are an error
-//!   with [`FaultKind::Unsupported`]; the log has a path until it is open.
-//! - *The size of logs is not bounded*: [`Config::log_limit`](core::Config::log_limit) has no effect, since POSIX has no call
-//!   that removes the head of a file. Only the feature `tracing` reports that.
-//! - *Each process has a guard*, except with [`Config::outlive_parent`](core::Config::outlive_parent): POSIX has no signal at
-//!   the end of a parent. A program that is killed while its guard starts, within milliseconds after the process, leaves
-//!   the process running.
-//! - *Each process has a thread* `qemu-waiter`, which waits for its end. The start of a process copies the page tables of
-//!   this program, and so takes milliseconds for a program of some gigabytes. The guard is a copy of this program: each page
-//!   of memory that this program changes later exists twice until the guard ends.
-//! - *A guard acts when the last process that has its socket has ended*: also a child of `fork(2)` that executes no program,
-//!   and one that other code of the program starts while the guard starts. A program with more than 65,536 open descriptors
-//!   leaves them to its guards.
-//! - *When other code waits for all children* (`waitpid(2)`, -1), the exit status is lost, and a signal that is sent at that
-//!   moment may reach a process that got the same id.
-//! - *A poller takes time in proportion to the number of its sources*, and holds a copy of each descriptor.
-//! - *A process that other code of the program starts* may inherit a descriptor that is created in the same moment.
-//!
 //! This is a whole driver for one caller.
 //!
 //! ```no_run
@@ -188,6 +124,70 @@
 //! println!("{outcome}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # How long a call takes
+//!
+//! Except for [`Host::end`], no call waits for a peer, or for a file system, which may not answer. Files are created,
+//! read and removed on threads named `qemu-files`, one for each operation that is in progress; logs with a limit are
+//! shortened on a thread `qemu-log`; and a program is executed by a process that is not waited for. [`Host::reap`]
+//! reports each of these when it is complete. The descriptors that say so are given to [`Watch::watch_completion`], and
+//! may all have the same token. At the limit of descriptors or threads, the log is read and the files are removed in
+//! [`Host::serve`] itself. What takes time:
+//!
+//! | call | what takes time | when |
+//! |---|---|---|
+//! | [`Host::serve`] | a clone of a process on the supervisor's thread: less than a millisecond | at the start of the process, and of each companion |
+//! | [`Host::serve`], [`Host::receive`] | the start of a guard, which copies the page tables of the program: milliseconds for a program of some gigabytes | at the start of the process, or at the greeting, only if the machine has a guard; at the start of each companion |
+//! | [`Host::serve`] | a read of `/proc/net/unix`: a millisecond for some thousand sockets | when a companion has created its socket and is probed |
+//! | [`Host::receive`] | a search of `/proc` for the process that has dialled, and for the command line of QEMU | when QEMU dials the monitor, and at the greeting |
+//! | [`Host::reap`] | a process that has ended but is not released, one second at most | at the end of a process that other code of the program reaps, or while SIGCHLD is ignored |
+//! | [`Host::serve`] | a search of `/proc` for processes that still hold the monitor, and the end of the guard | at the end of a run |
+//!
+//! # Processes
+//!
+//! [`Host`] knows up to three processes of a machine, and no call of the runtime is needed for the last two:
+//!
+//! - *The process that was started*: QEMU, or its wrapper. The runtime watches it, and a run ends with it.
+//! - *QEMU behind a wrapper*. The sender of the greeting, or the process that dialled the monitor, is reported as
+//!   [`Input::PeerProcess`](core::Input::PeerProcess). It gets each signal, and is killed when the process that was
+//!   started has ended.
+//! - *The guard*: a child that kills both and removes sockets and the private directory when this program ends before
+//!   it has done so. It is started only where the kernel would leave something behind:
+//!   [`Config::wrapper`](core::Config::wrapper) lists when, and what it costs.
+//!
+//! Beside these are the [companions](core::Config::companion), each with a guard. A runtime watches them by
+//! [`Watch::watch_completion`] and reports them by [`Host::reap`], as it does the process.
+//!
+//! # Operating systems
+//!
+//! On Linux the crate uses what Linux has: pidfds, epoll, `/proc`. On any other Unix it uses what POSIX has (`fork(2)`,
+//! `waitid(2)`, `poll(2)`): this second implementation is selected without a setting, and compiles for FreeBSD and macOS. For
+//! tests, `RUSTFLAGS="--cfg qemu_machine_portable"` selects it on Linux too. It differs from the first:
+//!
+//! - *The process of the peer is unknown*, and so are its arguments. A QEMU that has left the process group of its wrapper
+//!   is neither signalled nor killed. A launch in which QEMU dials ([`Monitor::Socket`], [`Monitor::At`]) fails, unless
+//!   [`Config::trust_peer`](core::Config::trust_peer) accepts any peer.
+//! - *A machine has no identity*: it may outlive this program, but [`identity`] fails with
+//!   [`FaultKind::Unsupported`], and a machine that another program left is not resumed.
+//! - *It is unknown which sockets listen*: a companion that creates its socket by itself fails to launch, and a monitor that
+//!   serves another client is noticed only because it sends no greeting.
+//! - *Abstract sockets, cgroups, network namespaces, and files without a path* do not exist. The first three are an error
+//!   with [`FaultKind::Unsupported`]; the log has a path until it is open.
+//! - *The size of logs is not bounded*: [`Config::log_limit`](core::Config::log_limit) has no effect, since POSIX has no call
+//!   that removes the head of a file. Only the feature `tracing` reports that.
+//! - *Each process has a guard*, except with [`Config::outlive_parent`](core::Config::outlive_parent): POSIX has no signal at
+//!   the end of a parent. A program that is killed while its guard starts, within milliseconds after the process, leaves
+//!   the process running.
+//! - *Each process has a thread* `qemu-waiter`, which waits for its end. The start of a process copies the page tables of
+//!   this program, and so takes milliseconds for a program of some gigabytes. The guard is a copy of this program: each page
+//!   of memory that this program changes later exists twice until the guard ends.
+//! - *A guard acts when the last process that has its socket has ended*: also a child of `fork(2)` that executes no program,
+//!   and one that other code of the program starts while the guard starts. A program with more than 65,536 open descriptors
+//!   leaves them to its guards.
+//! - *When other code waits for all children* (`waitpid(2)`, -1), the exit status is lost, and a signal that is sent at that
+//!   moment may reach a process that got the same id.
+//! - *A poller takes time in proportion to the number of its sources*, and holds a copy of each descriptor.
+//! - *A process that other code of the program starts* may inherit a descriptor that is created in the same moment.
 //!
 //! # Readiness
 //!
