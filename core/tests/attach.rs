@@ -252,9 +252,10 @@ fn the_reasons_of_a_failed_connection_are_distinguished() {
         Peer::Detached(serde_json::from_str::<Identity>(identity).expect("an identity").into())
     };
     type Expected = fn(HostFault) -> LaunchFailure;
-    let cases: [(Peer, FaultKind, Expected); 9] = [
+    let cases: [(Peer, FaultKind, Expected); 10] = [
         (dial(), FaultKind::NotFound, LaunchFailure::NotListening),
         (dial(), FaultKind::Refused, LaunchFailure::Dead),
+        (dial(), FaultKind::RefusedOrBusy, LaunchFailure::Host),
         (dial(), FaultKind::Denied, LaunchFailure::Host),
         (port(), FaultKind::Refused, LaunchFailure::NotListening),
         (port(), FaultKind::Denied, LaunchFailure::Host),
@@ -295,7 +296,7 @@ fn opened(rig: &Rig) -> usize {
 type Failed = fn(HostFault) -> LaunchFailure;
 
 /// Returns each failure to connect that is retried.
-fn retried() -> [(Config, FaultKind, Failed); 6] {
+fn retried() -> [(Config, FaultKind, Failed); 7] {
     let awaited = |peer| Config::attach(peer).wait_for_listener();
     let port = || Peer::Dial(tcp("127.0.0.1:4444"));
     let name = || Peer::Dial(Address::abstract_unix("vm"));
@@ -304,6 +305,7 @@ fn retried() -> [(Config, FaultKind, Failed); 6] {
         (awaited(dial()), FaultKind::Busy, |_| LaunchFailure::Busy),
         (awaited(dial()), FaultKind::NotFound, LaunchFailure::NotListening),
         (awaited(dial()), FaultKind::Refused, LaunchFailure::Dead),
+        (awaited(dial()), FaultKind::RefusedOrBusy, LaunchFailure::Host),
         (awaited(port()), FaultKind::Refused, LaunchFailure::NotListening),
         (awaited(name()), FaultKind::Refused, LaunchFailure::NotListening),
     ]

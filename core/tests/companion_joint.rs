@@ -10,7 +10,7 @@ use qemu_machine_core::{
 
 const NAMES: [&str; 2] = ["fs", "bus"];
 
-/// The random walks, which `QEMU_MACHINE_STATES=all` multiplies, and the most actions of each.
+/// The random walks, by how much `QEMU_MACHINE_STATES=all` multiplies them, and the most actions of each.
 const WALKS: u64 = 1_500;
 const THOROUGH: u64 = 20;
 const ACTIONS: usize = 40;

@@ -153,6 +153,7 @@ fn an_address_that_cannot_be_used() {
             "qemu-system-x86_64: -vnc :0: Failed to find an available port: Address already in use",
             "qemu-system-x86_64: -vnc 203.0.113.1:0: Failed to bind socket: Cannot assign requested address",
             "qemu-system-x86_64: -vnc :0: Failed to find an available port: Address in use",
+            "qemu-system-x86_64: -vnc 203.0.113.1:0: Failed to bind socket: Can't assign requested address",
         ],
     );
 }

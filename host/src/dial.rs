@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -28,6 +29,18 @@ pub(crate) enum Dialled {
     Pending,
 }
 
+/// Returns the address of a Unix socket at a path. It may have 107 bytes on Linux, and 103 on FreeBSD and macOS: one byte of
+/// `sun_path` is for the NUL, which some programs expect (`unix(7)`).
+fn at_path(path: &[u8]) -> io::Result<SocketAddrUnix> {
+    const MOST: usize = size_of::<libc::sockaddr_un>() - std::mem::offset_of!(libc::sockaddr_un, sun_path) - 1;
+    let length = path.len();
+    if length > MOST {
+        let reason = format!("name too long: {length} bytes, and a socket has {MOST} at most; use a shorter directory");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    Ok(SocketAddrUnix::new(path)?)
+}
+
 /// Listens at an address for one connection. Returns the real address, also for port 0.
 pub(crate) fn listen_at(address: &Address, scratch: &mut ScratchDir) -> Result<(OwnedFd, Address), HostFault> {
     bound(address, scratch).map_err(|error| fault(format!("listen at {address}"), &error))
@@ -36,7 +49,7 @@ pub(crate) fn listen_at(address: &Address, scratch: &mut ScratchDir) -> Result<(
 fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Address)> {
     match address {
         Address::Unix(bytes) => {
-            let name = SocketAddrUnix::new(&**bytes)?;
+            let name = at_path(bytes)?;
             let socket = Os::stream_socket(AddressFamily::UNIX)?;
             Os::bind_with_mode(socket.as_fd(), &name, PRIVATE)?;
             scratch.made_socket(path(bytes));
@@ -67,7 +80,7 @@ fn bound(address: &Address, scratch: &mut ScratchDir) -> io::Result<(OwnedFd, Ad
 pub(crate) fn bind_privately(path: &Path) -> io::Result<OwnedFd> {
     /// QEMU dials once for each chardev, before the companion accepts.
     const BACKLOG: i32 = 8;
-    let name = SocketAddrUnix::new(path)?;
+    let name = at_path(path.as_os_str().as_bytes())?;
     let socket = Os::stream_socket(AddressFamily::UNIX)?;
     Os::bind_with_mode(socket.as_fd(), &name, PRIVATE)?;
     listen(&socket, BACKLOG)?;
@@ -80,7 +93,7 @@ pub(crate) fn bind_privately(path: &Path) -> io::Result<OwnedFd> {
 pub(crate) fn listen_for_others(wanted: &MonitorSocket, scratch: &mut ScratchDir) -> Result<OwnedFd, HostFault> {
     let mut bound = || -> io::Result<OwnedFd> {
         let path = path(&wanted.path);
-        let name = SocketAddrUnix::new(&*wanted.path)?;
+        let name = at_path(&wanted.path)?;
         let admits_others = wanted.mode & !0o700 != 0;
         if admits_others && !is_safe(path.parent().unwrap_or(Path::new("/")))? {
             return Err(io::Error::new(
@@ -131,7 +144,7 @@ pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
 /// 7.2.22).
 pub(crate) fn dial(address: &Address) -> io::Result<(OwnedFd, Dialled)> {
     match address {
-        Address::Unix(bytes) => dial_unix(&SocketAddrUnix::new(&**bytes)?),
+        Address::Unix(bytes) => dial_unix(&at_path(bytes)?),
         Address::Abstract(bytes) => dial_unix(&Os::abstract_address(bytes)?),
         Address::Tcp(name) => {
             let socket = Os::stream_socket(family(name))?;
@@ -173,16 +186,27 @@ fn naming_sender(address: &Address) -> io::Result<(OwnedFd, SocketAddrUnix)> {
     let socket = Os::stream_socket(AddressFamily::UNIX)?;
     // Before the peer can send.
     Os::name_senders(socket.as_fd(), true)?;
-    Ok((socket, SocketAddrUnix::new(&**bytes)?))
+    Ok((socket, at_path(bytes)?))
 }
 
 /// Returns the fault for an address that could not be dialled.
 pub(crate) fn refused(address: &Address, error: &io::Error) -> HostFault {
     let fault = fault(format!("connect to {address}"), error);
-    // On a Unix socket, EAGAIN means a full backlog (Linux, `net/unix/af_unix.c`, `unix_stream_connect`).
-    let is_full =
-        matches!(address, Address::Unix(_) | Address::Abstract(_)) && error.kind() == io::ErrorKind::WouldBlock;
-    if is_full { HostFault { kind: FaultKind::Busy, ..fault } } else { fault }
+    let is_unix = matches!(address, Address::Unix(_) | Address::Abstract(_));
+    of_backlog(fault, is_unix.then(|| error.kind()), Os::REFUSES_WHEN_FULL)
+}
+
+/// Returns the fault with the kind that the state of a backlog explains, given the error of a Unix socket.
+fn of_backlog(fault: HostFault, error: Option<io::ErrorKind>, refuses_when_full: bool) -> HostFault {
+    match error {
+        // A full backlog (Linux, `net/unix/af_unix.c`, `unix_stream_connect`).
+        Some(io::ErrorKind::WouldBlock) => HostFault { kind: FaultKind::Busy, ..fault },
+        Some(io::ErrorKind::ConnectionRefused) if refuses_when_full => {
+            let reason = format!("{}, or clients wait for it already: this system says the same of both", fault.reason);
+            HostFault { kind: FaultKind::RefusedOrBusy, reason: reason.into(), ..fault }
+        }
+        _ => fault,
+    }
 }
 
 /// Returns the result of a connection in progress (`connect(2)`, EINPROGRESS). `None` means that it is still in
@@ -192,6 +216,8 @@ pub(crate) fn progress(socket: impl AsFd) -> Option<io::Result<()>> {
         Ok(Ok(())) => match getpeername(&socket) {
             Ok(_) => Some(Ok(())),
             Err(Errno::NOTCONN) => None,
+            // The peer has closed its end already (XNU, `bsd/kern/uipc_syscalls.c`, `getpeername`): a read returns the end.
+            Err(Errno::INVAL) if cfg!(target_vendor = "apple") => Some(Ok(())),
             Err(error) => Some(Err(error.into())),
         },
         Ok(Err(error)) | Err(error) => Some(Err(error.into())),
@@ -205,6 +231,34 @@ fn family(address: &SocketAddr) -> AddressFamily {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_backlog_is_told_from_a_missing_listener_where_the_system_does() {
+        let of = |kind: io::ErrorKind, refuses_when_full| {
+            let address = Address::unix(*b"/run/qmp");
+            let fault = fault(format!("connect to {address}"), &kind.into());
+            of_backlog(fault, Some(kind), refuses_when_full)
+        };
+        assert_eq!(of(io::ErrorKind::WouldBlock, false).kind, FaultKind::Busy);
+        assert_eq!(of(io::ErrorKind::ConnectionRefused, false).kind, FaultKind::Refused);
+        let either = of(io::ErrorKind::ConnectionRefused, true);
+        assert_eq!(either.kind, FaultKind::RefusedOrBusy);
+        assert_eq!(
+            either.to_string(),
+            "cannot connect to /run/qmp: connection refused, or clients wait for it already: this system says the same of both"
+        );
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_an_error_with_the_most() {
+        let most = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+        assert!(at_path(&vec![b'x'; most]).is_ok());
+        let error = at_path(&vec![b'x'; most + 1]).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("name too long: {} bytes, and a socket has {most} at most; use a shorter directory", most + 1)
+        );
+    }
 
     #[test]
     fn a_socket_never_has_more_permissions_than_those_that_were_chosen() {

@@ -161,8 +161,9 @@
 //! # Operating systems
 //!
 //! On Linux the crate uses what Linux has: pidfds, epoll, `/proc`. On any other Unix it uses what POSIX has (`fork(2)`,
-//! `waitid(2)`, `poll(2)`): this second implementation is selected without a setting, and compiles for FreeBSD and macOS. For
-//! tests, `RUSTFLAGS="--cfg qemu_machine_portable"` selects it on Linux too. It differs from the first:
+//! `waitid(2)`, `poll(2)`): this second implementation is selected without a setting, and compiles for FreeBSD, macOS and
+//! Android; not for OpenBSD, where rustix has no `waitid(2)`. For tests, `RUSTFLAGS="--cfg qemu_machine_portable"`
+//! selects it on Linux too. It differs from the first:
 //!
 //! - *The process of the peer is unknown*, and so are its arguments. A QEMU that has left the process group of its wrapper
 //!   is neither signalled nor killed. A launch in which QEMU dials ([`Monitor::Socket`], [`Monitor::At`]) fails, unless
@@ -170,7 +171,14 @@
 //! - *A machine has no identity*: it may outlive this program, but [`identity`] fails with
 //!   [`FaultKind::Unsupported`], and a machine that another program left is not resumed.
 //! - *It is unknown which sockets listen*: a companion that creates its socket by itself fails to launch, and a monitor that
-//!   serves another client is noticed only because it sends no greeting.
+//!   serves another client is noticed only because it sends no greeting. When more clients wait for it than its backlog
+//!   holds, FreeBSD and macOS refuse the connection as if no process listened. Then a launch fails at once with a fault of
+//!   the kind [`FaultKind::RefusedOrBusy`], unless it
+//!   [waits for a listener](core::Config::wait_for_listener), and never with
+//!   [`LaunchFailure::Dead`](core::LaunchFailure::Dead).
+//! - *A socket that the caller gives does not block afterwards* on macOS, for all who share it: no flag of `send(2)` keeps
+//!   one call from blocking there.
+//! - *Templates need `/proc`*: QEMU opens the memory of a clone by its descriptor, as `/proc/self/fd/N`.
 //! - *Abstract sockets, cgroups, network namespaces, and files without a path* do not exist. The first three are an error
 //!   with [`FaultKind::Unsupported`]; the log has a path until it is open.
 //! - *The size of logs is not bounded*: [`Config::log_limit`](core::Config::log_limit) has no effect, since POSIX has no call

@@ -156,7 +156,7 @@ impl Parts {
             Transport::Connected(descriptor) => {
                 let given = SharedFd::of(descriptor).and_then(|given| Ok((given.copy()?, given.lease())));
                 let (socket, lease) = given.map_err(|error| fault(format!("use the given {channel}"), &error))?;
-                Os::raise_no_signal(socket.as_fd());
+                Os::set_up_given(socket.as_fd());
                 Ok(LocalEnd::Connected(socket, lease))
             }
             Transport::Listen(address) => self.listen(address, scratch),

@@ -11,7 +11,8 @@ use crate::identity::Identity;
 use crate::transport::{Address, Monitor, Peer};
 
 /// Maximum length of the path or abstract name of a Unix socket, in bytes: `sun_path` has 108, and one is for the NUL
-/// behind a path or before a name (`unix(7)`). QEMU exits when it gets a longer one (measured with QEMU 7.2.22).
+/// behind a path or before a name (`unix(7)`). QEMU exits when it gets a longer one (measured with QEMU 7.2.22). FreeBSD
+/// and macOS have four less, which the host checks.
 const SOCKET_PATH: usize = 107;
 
 /// Minimum limit of a log, in bytes. The host removes whole blocks, of 4 KiB mostly; so half of this limit has several.

@@ -180,8 +180,8 @@ impl Config {
     ///
     /// QEMU's socket serves one client at a time. A second client connects, but gets no greeting before the first one
     /// leaves (measured with QEMU 7.2.22), and a third one cannot connect: then the library dials again every 100
-    /// milliseconds. A launch that is not served in time fails at its deadline with
-    /// [`LaunchFailure::Busy`](crate::LaunchFailure::Busy), or with
+    /// milliseconds, except on FreeBSD and macOS, where that fails the launch at once. A launch that is not served in
+    /// time fails at its deadline with [`LaunchFailure::Busy`](crate::LaunchFailure::Busy), or with
     /// [`LaunchFailure::TimedOut`](crate::LaunchFailure::TimedOut) if the library cannot see the other client. To share a
     /// machine, launch it with an [extra monitor](Self::extra_monitor), or give QEMU a second `-qmp` option.
     ///
@@ -206,9 +206,10 @@ impl Config {
     /// dials again every 100 milliseconds. Default: a launch fails at once if no process listens. The `Vm::attach` of
     /// the runtimes has no such option: launch this configuration instead.
     ///
-    /// Three errors are retried (`connect(2)`, `unix(7)`): ECONNREFUSED, ENOENT, and EAGAIN, which means that the
-    /// backlog of a Unix socket is full. The last one is retried by default as well. Any other error, such as EACCES,
-    /// fails the launch at once with [`LaunchFailure::Host`](crate::LaunchFailure::Host).
+    /// Three errors are retried (`connect(2)`, `unix(7)`): ECONNREFUSED, ENOENT, and EAGAIN, which means that the backlog
+    /// of a Unix socket is full. The last one is retried by default as well; on FreeBSD and macOS it is ECONNREFUSED too.
+    /// Any other error, such as EACCES, fails the launch at once with
+    /// [`LaunchFailure::Host`](crate::LaunchFailure::Host).
     ///
     /// If no process listens in time, the launch fails as it would without this setting: with
     /// [`LaunchFailure::NotListening`](crate::LaunchFailure::NotListening) or

@@ -65,8 +65,9 @@ enum Reason {
     Other,
 }
 
-/// The texts of error numbers: of glibc, and where it has another one, of musl (musl, `src/errno/__strerror.h`).
-const REASONS: [(&str, Reason); 12] = [
+/// The texts of error numbers: of glibc, and where they have another one, of musl (musl, `src/errno/__strerror.h`), and of
+/// FreeBSD and macOS (FreeBSD, `lib/libc/gen/errlst.c`).
+const REASONS: [(&str, Reason); 13] = [
     ("No such file or directory", Reason::Missing),
     ("Permission denied", Reason::Denied),
     ("Operation not permitted", Reason::Denied),
@@ -78,6 +79,7 @@ const REASONS: [(&str, Reason); 12] = [
     ("Address already in use", Reason::Address),
     ("Address in use", Reason::Address),
     ("Cannot assign requested address", Reason::Address),
+    ("Can't assign requested address", Reason::Address),
     ("Address not available", Reason::Address),
 ];
 

@@ -17,7 +17,9 @@ pub enum LaunchFailure {
     /// `ENOENT`).
     #[error("no process listens there: {0}")]
     NotListening(HostFault),
-    /// The path of the Unix socket exists, but the process that listened on it is gone.
+    /// The path of the Unix socket exists, but the process that listened on it is gone. FreeBSD and macOS do not tell that
+    /// from a full backlog: there it is a [`Host`](Self::Host) fault of the kind
+    /// [`RefusedOrBusy`](crate::FaultKind::RefusedOrBusy).
     #[error("the process that listened there is gone: {0}")]
     Dead(HostFault),
     /// Another client is connected. QEMU serves one client of a monitor at a time, and accepts the next one when that

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::LaunchFailure;
+use crate::fault::FaultKind;
 
 /// How long a host waits before it dials again. The kernel does not notify a client of a listener that appears, or of
 /// room in its backlog: a non-blocking connect fails at once (`connect(2)`, ECONNREFUSED and EAGAIN; `unix(7)`,
@@ -34,6 +35,7 @@ impl Retry {
             Self::Busy => matches!(failure, LaunchFailure::Busy),
             Self::Unreachable => {
                 matches!(failure, LaunchFailure::Busy | LaunchFailure::NotListening(_) | LaunchFailure::Dead(_))
+                    || matches!(failure, LaunchFailure::Host(fault) if fault.kind == FaultKind::RefusedOrBusy)
             }
         }
     }

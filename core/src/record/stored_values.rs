@@ -268,6 +268,7 @@ enum StoredFaultKind {
     NotFound,
     Exists,
     Refused,
+    RefusedOrBusy,
     Busy,
     Denied,
     Full,

@@ -58,6 +58,9 @@ impl System for Linux {
     const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
     const KILLS_ORPHANS: bool = true;
 
+    /// EAGAIN says that the backlog is full (Linux, `net/unix/af_unix.c`, `unix_stream_connect`).
+    const REFUSES_WHEN_FULL: bool = false;
+
     fn start(spec: ProcessSpec) -> io::Result<Process> {
         process::start(spec)
     }
@@ -95,8 +98,8 @@ impl System for Linux {
         }
     }
 
-    /// MSG_NOSIGNAL does that.
-    fn raise_no_signal(_: BorrowedFd<'_>) {}
+    /// MSG_NOSIGNAL and MSG_DONTWAIT do that.
+    fn set_up_given(_: BorrowedFd<'_>) {}
 
     /// The kernel creates the path with the mode of the socket, less the umask (Linux, `net/unix/af_unix.c`,
     /// `unix_bind_bsd`). Write permission for the path is permission to connect (`unix(7)`). So the mode is set before:

@@ -64,6 +64,10 @@ pub(crate) trait System {
     /// Whether the operating system kills a child when this program ends. Otherwise a guard must.
     const KILLS_ORPHANS: bool;
 
+    /// Whether a Unix socket whose backlog is full refuses a connection as one without a listener does: ECONNREFUSED, where
+    /// Linux has EAGAIN (`connect(2)`).
+    const REFUSES_WHEN_FULL: bool;
+
     /// Starts a process, and returns before its program is executed, which may take long. Call it on the supervisor's
     /// thread, which lives as long as the program: on Linux the parent-death signal is sent when the *thread* that
     /// created the process ends (`prctl(2)`, PR_SET_PDEATHSIG). An error of the kind `Unsupported` names an attribute that
@@ -83,8 +87,9 @@ pub(crate) trait System {
     /// pending, or that one has failed: another client may connect later.
     fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<OwnedFd>>;
 
-    /// Makes a socket that the caller gave raise no SIGPIPE, where the flags of [`SEND`](Self::SEND) do not do that.
-    fn raise_no_signal(socket: BorrowedFd<'_>);
+    /// Makes a socket that the caller gave raise no SIGPIPE and not block, where the flags of [`SEND`](Self::SEND) do not
+    /// do that.
+    fn set_up_given(socket: BorrowedFd<'_>);
 
     /// Binds a socket to a path with these permissions, less the umask of this program. The caller calls `listen(2)`
     /// afterwards, and there is no moment at which a user whom they exclude could connect.

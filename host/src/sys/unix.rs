@@ -44,6 +44,10 @@ impl System for Unix {
     const SEND: SendFlags = descriptors::SEND;
     const KILLS_ORPHANS: bool = false;
 
+    /// Other kernels than that of Linux return ECONNREFUSED (XNU, `bsd/kern/uipc_usrreq.c`, `unp_connect`; FreeBSD,
+    /// `sys/kern/uipc_usrreq.c`, `unp_connectat`).
+    const REFUSES_WHEN_FULL: bool = !cfg!(any(target_os = "linux", target_os = "android"));
+
     fn start(spec: ProcessSpec) -> io::Result<Process> {
         process::start(spec)
     }
@@ -75,9 +79,9 @@ impl System for Unix {
         }
     }
 
-    fn raise_no_signal(socket: BorrowedFd<'_>) {
+    fn set_up_given(socket: BorrowedFd<'_>) {
         // A socket that was given may be connected no longer, or be no socket: then its use fails.
-        let _ = descriptors::raise_no_signal(socket);
+        let _ = descriptors::set_up_given(socket);
     }
 
     /// No client can connect before the caller listens (POSIX, `connect(2)`, ECONNREFUSED). The permissions are narrowed

@@ -250,8 +250,8 @@ impl<E: Executor> Hosted for Tasks<E> {
     }
 
     fn drop_run<T: Procedure>(&mut self, procedure: T) {
-        // It is mostly dropped while it waits for the first reply. On a busy host, the thread of the driver may receive a
-        // reply between two steps, and a run that is refused ends.
+        // It is dropped while it waits for the first reply, which the thread of a driver mostly receives later. On a busy
+        // host it receives it between two steps, and a run whose first command is refused has ended.
         drop(E::block_on(smol::future::poll_once(self.vm.run(procedure, PATIENCE))));
     }
 

@@ -2,6 +2,19 @@
 
 use std::path::Path;
 
+use qemu_machine_core::{Address, Config};
+
+/// Returns the configuration of a machine that QEMU dials, for stories about something else than who may dial: the host for
+/// any Unix does not know which process has dialled.
+pub(crate) fn dialling(config: Config) -> Config {
+    if cfg!(qemu_machine_portable) { config.trust_peer() } else { config }
+}
+
+/// Returns those of these addresses that the host has: POSIX has no abstract sockets.
+pub(crate) fn possible<const N: usize>(addresses: [Address; N]) -> impl Iterator<Item = Address> {
+    addresses.into_iter().filter(|address| !cfg!(qemu_machine_portable) || !matches!(address, Address::Abstract(_)))
+}
+
 /// Returns the lines: `module story: reason`.
 fn lines() -> Vec<(String, String)> {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("left-out.txt")).unwrap();
@@ -26,6 +39,7 @@ fn each_story_that_is_left_out_exists() {
         let file = format!("tests/suite/{}.rs", module.replace("::", "/"));
         let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file)).unwrap();
         // It tells a story of its own, or names one of another file.
-        assert!(source.contains(&story), "{file} has no story {story}");
+        let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+        assert!(source.split(|letter| !is_part(letter)).any(|name| name == story), "{file} has no story {story}");
     }
 }

@@ -22,6 +22,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::geteuid;
 
 use crate::hosted::Hosted;
+use crate::left_out::dialling;
 use crate::rows;
 
 /// Deadline of what must happen: longer than it ever takes.
@@ -88,7 +89,7 @@ fn g31_a_launch_fails_at_its_deadline_while_its_log_cannot_be_created<H: Hosted>
 fn g31_a_launch_without_time_leaves_nothing<H: Hosted>() {
     let (logs, scratch) = (Scratch::create(), Scratch::create());
     let monitor = Monitor::At(Address::unix(bytes(&scratch.path().join("monitor"))));
-    let config = empty()
+    let config = dialling(empty())
         .monitor(monitor)
         .temporary_directory(bytes(scratch.path()))
         .log_directory(bytes(logs.path()))
@@ -107,7 +108,7 @@ fn g31_a_launch_without_time_leaves_nothing<H: Hosted>() {
 fn g31_a_run_ends_while_its_files_cannot_be_removed<H: Hosted>() {
     let Some(mut frozen) = Frozen::create() else { return };
     let logs = Scratch::create();
-    let config = empty().monitor(Monitor::Socket).temporary_directory(bytes(&frozen.path()));
+    let config = dialling(empty()).monitor(Monitor::Socket).temporary_directory(bytes(&frozen.path()));
     let config = config.log_directory(bytes(logs.path()));
     let (at_launch, at_freeze) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let gates = (Arc::clone(&at_launch), Arc::clone(&at_freeze));

@@ -17,7 +17,8 @@ use rustix::net::{AddressFamily, SendFlags, SocketType, socket_with, socketpair}
 #[cfg(not(target_vendor = "apple"))]
 pub(super) const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
-/// As [`System::SEND`](crate::sys::System::SEND). macOS has no MSG_NOSIGNAL: [`raise_no_signal`] sets SO_NOSIGPIPE.
+/// As [`System::SEND`](crate::sys::System::SEND). macOS has no MSG_NOSIGNAL: [`raise_no_signal`] sets SO_NOSIGPIPE. And it
+/// sends without blocking only by O_NONBLOCK (XNU, `bsd/kern/uipc_socket.c`, `sosendcheck`), which all sockets have.
 #[cfg(target_vendor = "apple")]
 pub(super) const SEND: SendFlags = SendFlags::DONTWAIT;
 
@@ -101,4 +102,18 @@ pub(super) fn raise_no_signal(socket: BorrowedFd<'_>) -> io::Result<()> {
 #[allow(clippy::unnecessary_wraps, reason = "macOS has errors")]
 pub(super) fn raise_no_signal(_: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
+}
+
+/// As [`System::set_up_given`](crate::sys::System::set_up_given). O_NONBLOCK belongs to the socket, so the caller's copies of
+/// the descriptor have it too.
+#[cfg(target_vendor = "apple")]
+pub(super) fn set_up_given(socket: BorrowedFd<'_>) -> io::Result<()> {
+    ioctl_fionbio(socket, true)?;
+    raise_no_signal(socket)
+}
+
+/// The flags of [`SEND`] do that.
+#[cfg(not(target_vendor = "apple"))]
+pub(super) fn set_up_given(socket: BorrowedFd<'_>) -> io::Result<()> {
+    raise_no_signal(socket)
 }

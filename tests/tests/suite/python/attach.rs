@@ -21,6 +21,7 @@ use rustix::process::Signal;
 
 use super::{LONG, bytes, empty};
 use crate::hosted::Hosted;
+use crate::left_out::possible;
 use crate::rows;
 
 const SHORT: Deadline = Deadline::after(Duration::from_millis(200));
@@ -225,7 +226,7 @@ fn row_32_an_attach_waits_for_a_listener<H: Hosted>() {
     drop(UnixListener::bind(&stale).expect("the path is free"));
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free");
     let name = Address::abstract_unix([bytes(scratch.path()), b"-name"].concat());
-    for address in [Address::unix(bytes(&path)), Address::unix(bytes(&stale)), name, port.into()] {
+    for address in possible([Address::unix(bytes(&path)), Address::unix(bytes(&stale)), name, port.into()]) {
         let config = |within| Config::attach(Peer::Dial(address.clone())).wait_for_listener().launch_within(within);
         let began = Instant::now();
         let Err(LaunchError::Failed { failure, .. }) = H::launch(config(SHORT)) else { panic!("no process listens") };
@@ -302,7 +303,7 @@ fn g37_a_stranger_that_dials_a_listening_machine_does_not_end_the_attach<H: Host
     let path = scratch.path().join("qmp");
     let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port is free");
     let name = Address::abstract_unix(bytes(&path));
-    for address in [Address::unix(bytes(&path)), name, port.into()] {
+    for address in possible([Address::unix(bytes(&path)), name, port.into()]) {
         let options = match &address {
             Address::Unix(_) => format!("path={}", path.display()),
             Address::Abstract(_) => format!("path={},abstract=on", path.display()),

@@ -14,6 +14,7 @@ use rustix::process::Signal;
 
 use super::{LONG, bytes, empty};
 use crate::hosted::Hosted;
+use crate::left_out::dialling;
 use crate::rows;
 
 /// A ladder that ends after 300 ms.
@@ -157,7 +158,10 @@ fn row_29_foreign_signals_and_their_senders_are_reported<H: Hosted>() {
 
 fn row_30_dropping_a_machine_leaves_nothing_behind<H: Hosted>() {
     let scratch = Scratch::create();
-    let config = || empty().temporary_directory(bytes(scratch.path())).monitor(qemu_machine_core::Monitor::Socket);
+    let config = || {
+        let config = dialling(empty()).temporary_directory(bytes(scratch.path()));
+        config.monitor(qemu_machine_core::Monitor::Socket)
+    };
     let mut machine = H::launch(config()).expect("QEMU starts");
     let process = Watched::new(machine.pid().expect("the process runs")).expect("the process runs");
     drop(machine);

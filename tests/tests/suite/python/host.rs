@@ -10,6 +10,7 @@ use rustix::stdio::dup2_stdin;
 
 use super::{LONG, bytes, empty, group, link};
 use crate::hosted::Hosted;
+use crate::left_out::dialling;
 use crate::rows;
 
 fn row_08_the_log_is_read_while_it_runs_and_after_the_end<H: Hosted>() {
@@ -140,7 +141,8 @@ fn row_19_state_process_and_exit_status<H: Hosted>() {
 }
 
 fn row_31_nothing_of_one_run_is_left_in_the_next<H: Hosted>() {
-    let config = Config::new(qemu()).args(["-M", "none", "-nodefaults", "-accel", "tcg"]).monitor(Monitor::Socket);
+    let config = Config::new(qemu()).args(["-M", "none", "-nodefaults", "-accel", "tcg"]);
+    let config = dialling(config).monitor(Monitor::Socket);
     let mut machine = H::launch(config).expect("QEMU starts");
     let mut subscription = machine.subscribe(&Mark::default(), &[Wait::any_event()]).expect("the filter names events");
     machine.execute("stop", LONG).expect("the command succeeds");

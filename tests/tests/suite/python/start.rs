@@ -14,6 +14,7 @@ use qemu_machine_tests::qemu;
 use super::{LONG, bytes, cmdline, empty, group, link};
 use crate::harness::launch_stalled;
 use crate::hosted::Hosted;
+use crate::left_out::{dialling, possible};
 use crate::rows;
 
 fn row_01_the_command_line_can_be_read_and_is_in_errors<H: Hosted>() {
@@ -45,7 +46,7 @@ fn row_01_a_wrapper_is_one_process_group_with_qemu<H: Hosted>() {
 }
 
 fn row_02_names_are_unique_and_begin_every_path<H: Hosted>() {
-    let config = || empty().name("twin").monitor(Monitor::Socket);
+    let config = || dialling(empty()).name("twin").monitor(Monitor::Socket);
     let (mut one, mut other) = (H::launch(config()).expect("QEMU starts"), H::launch(config()).expect("QEMU starts"));
     let directories = [&mut one, &mut other].map(|machine| machine.directory().expect("there is a directory"));
     assert_ne!(directories[0], directories[1]);
@@ -60,7 +61,7 @@ fn row_02_names_are_unique_and_begin_every_path<H: Hosted>() {
 
 fn row_03_the_directory_is_private_and_removed_with_the_machine<H: Hosted>() {
     let scratch = Scratch::create();
-    let config = empty().temporary_directory(bytes(scratch.path())).monitor(Monitor::Socket);
+    let config = dialling(empty()).temporary_directory(bytes(scratch.path())).monitor(Monitor::Socket);
     let mut machine = H::launch(config).expect("QEMU starts");
     let directory = machine.directory().expect("the socket is in it");
     assert!(directory.starts_with(scratch.path()));
@@ -86,7 +87,7 @@ fn row_03_no_directory_is_made_that_is_not_needed<H: Hosted>() {
 
 fn row_04_sockets_are_created_in_the_chosen_directory<H: Hosted>() {
     let scratch = Scratch::create();
-    let config = || empty().monitor(Monitor::Socket).socket_directory(bytes(scratch.path()));
+    let config = || dialling(empty()).monitor(Monitor::Socket).socket_directory(bytes(scratch.path()));
     let mut machine = H::launch(config().name("vm")).expect("QEMU starts");
     let Some(Address::Unix(path)) = machine.monitor_address() else { panic!("it is a path") };
     let path = String::from_utf8(path).expect("it is text");
@@ -106,14 +107,9 @@ fn row_05_qemu_connects_to_our_socket<H: Hosted>() {
     let any_port = Address::Tcp("127.0.0.1:0".parse().expect("an address"));
     let sixth = Address::Tcp("[::1]:0".parse().expect("an address"));
     let name = Address::abstract_unix([bytes(scratch.path()), b",n"].concat());
-    for monitor in [
-        Monitor::At(Address::unix(bytes(&odd))),
-        Monitor::At(name),
-        Monitor::At(any_port),
-        Monitor::At(sixth),
-        Monitor::Socket,
-    ] {
-        let mut machine = H::launch(empty().monitor(monitor.clone())).expect("QEMU starts");
+    let addresses = possible([Address::unix(bytes(&odd)), name, any_port, sixth]);
+    for monitor in addresses.map(Monitor::At).chain([Monitor::Socket]) {
+        let mut machine = H::launch(dialling(empty()).monitor(monitor.clone())).expect("QEMU starts");
         let address = machine.monitor_address().expect("there is a listening socket");
         if let Address::Tcp(address) = address {
             assert_ne!(address.port(), 0);
