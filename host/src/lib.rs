@@ -175,7 +175,7 @@
 //!   holds, FreeBSD and macOS refuse the connection as if no process listened. Then a launch fails at once with a fault of
 //!   the kind [`FaultKind::RefusedOrBusy`], unless it
 //!   [waits for a listener](core::Config::wait_for_listener), and never with
-//!   [`LaunchFailure::Dead`](core::LaunchFailure::Dead).
+//!   [`LaunchFailure::Dead`].
 //! - *A socket that the caller gives does not block afterwards* on macOS, for all who share it: no flag of `send(2)` keeps
 //!   one call from blocking there.
 //! - *Templates need `/proc`*: QEMU opens the memory of a clone by its descriptor, as `/proc/self/fd/N`.
