@@ -391,10 +391,12 @@ impl Procedure for Creates {
     }
 }
 
-/// The undo needs the reply, at which the observer panics.
+/// The undo needs the reply, at which the observer panics. On a busy host the supervisor may receive the reply before the
+/// caller waits for it: then the panic is that of the supervisor, and the run succeeds.
 #[test]
 fn g40_what_was_created_at_a_panic_of_an_observer_is_undone() {
-    bounded(|| {
+    /// Returns whether the observer has panicked in the call of the caller.
+    fn is_undone() -> bool {
         let (mut monitor, config) = silent();
         let vm = qemu_machine_blocking::Vm::launch(config).unwrap();
         vm.observe_wire(|_| (), panics_at(&[1]));
@@ -403,7 +405,10 @@ fn g40_what_was_created_at_a_panic_of_an_observer_is_undone() {
             monitor.write_all(b"{\"return\": {\"fdset-id\": 7}, \"id\": 1}\r\n").unwrap();
             read_until(&mut monitor, "\"fdset-id\":7");
         });
-        assert!(has_panicked(|| vm.run(Creates, LONG)));
-        answers.join().unwrap();
-    });
+        let has_panicked = has_panicked(|| vm.run(Creates, LONG));
+        drop(vm);
+        assert_eq!(answers.join().is_ok(), has_panicked, "what a run has created is undone only if it fails");
+        has_panicked
+    }
+    bounded(|| assert!((0..20).any(|_| is_undone())));
 }
