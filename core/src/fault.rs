@@ -202,8 +202,8 @@ pub enum FaultKind {
     Exists,
     /// The address exists, but no process listens there.
     Refused,
-    /// The address exists, and either no process listens there, or the backlog of its socket is full: operating systems
-    /// other than Linux do not tell these apart (`connect(2)`, ECONNREFUSED).
+    /// The address exists, and either no process listens there, or the backlog of its socket is full: FreeBSD and macOS do
+    /// not tell these apart (`connect(2)`, ECONNREFUSED).
     RefusedOrBusy,
     /// The resource is in use: the backlog of a listening socket is full (`connect(2)`, EAGAIN), or a file is busy. A
     /// later attempt may succeed.
