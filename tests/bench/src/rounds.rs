@@ -66,7 +66,13 @@ pub fn one(client: &str, workload: Workload) -> io::Result<Taken> {
     let address = directory.0.join("monitor");
     let server = Server::start(workload, &address)?;
     let program = std::env::current_exe()?;
-    let output = Command::new(program).args([CLIENT, client, &workload.to_string()]).arg(&address).output()?;
+    let mut command = Command::new(program);
+    command.args([CLIENT, client, &workload.to_string()]).arg(&address);
+    if let Workload::Kept(..) = workload {
+        // The bounds of `mallopt(3)`: above what any client of this workload needs.
+        command.envs([("MALLOC_TRIM_THRESHOLD_", "1000000000"), ("MALLOC_MMAP_THRESHOLD_", "100000000")]);
+    }
+    let output = command.output()?;
     drop(server);
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -8,6 +8,7 @@ pub mod tasks;
 
 use std::io;
 use std::path::Path;
+use std::thread::Builder;
 use std::time::Duration;
 
 use crate::meter::{measure, memory};
@@ -49,6 +50,15 @@ fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
         "raw" => Box::new(raw::Raw::connect(address, raw::Mode::Blind)?),
         "raw epoll" => Box::new(raw::Raw::connect(address, raw::Mode::Epoll)?),
         "raw+serde" => Box::new(raw::Raw::connect(address, raw::Mode::Serde)?),
+        // With a second thread, malloc takes its locks.
+        "raw+serde, 2 threads" => {
+            Builder::new().spawn(|| {
+                loop {
+                    std::thread::park()
+                }
+            })?;
+            Box::new(raw::Raw::connect(address, raw::Mode::Serde)?)
+        }
         "async-io" => Box::new(bare::Bare::connect(address)?),
         "blocking" => Box::new(ours::Threads::connect(address)?),
         "blocking batch" => Box::new(ours::Batches::connect(address)?),
@@ -96,6 +106,10 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
         Workload::Flood(events) => measure(|| client.flood(events).map(|events| events as f64)),
         Workload::Large(_, times, reading) => measure(|| {
             (0..times).try_for_each(|_| client.large("large", reading))?;
+            memory("VmRSS:")
+        }),
+        Workload::Kept(_, times) => measure(|| {
+            (0..times).try_for_each(|_| client.large("large", Reading::Value))?;
             memory("VmRSS:")
         }),
         Workload::Dribble(_) => {
