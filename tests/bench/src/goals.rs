@@ -336,7 +336,7 @@ const GOALS: &[Goal] = &[
         what: "a clone until its guest runs, time × the launch of the same command line",
         most: 1.5,
         value: |found| wall(found, "load", "launch", template),
-        limit: "",
+        limit: "one of the three runs, of four clones each",
     },
     Goal {
         what: "a clone to the first answer of its guest, time × the launch of the same command line",

@@ -11,7 +11,8 @@
 //! Servers and clients are separate processes on one processor: on two, the time of a processor to wake up would
 //! dominate the result. Only the workloads of templates use all: a guest runs beside its client. Each round runs every
 //! client once, so that other load on the machine affects all of them; and all is measured in three runs. The results are
-//! medians, and ratios to the bare socket in the same run; the goals have the spread of the runs beside them.
+//! the medians of the runs, of each the least times of its rounds, and ratios to the bare socket in the same run; the goals
+//! have the spread of the runs beside them.
 
 mod clients;
 mod connections;

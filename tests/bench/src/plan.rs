@@ -176,10 +176,13 @@ impl Workload {
         }
     }
 
-    /// Returns the number of its rounds in a run with so many. A boot takes seconds, so those with boots have one.
+    /// Returns the number of its rounds in a run with so many. A boot takes seconds, so those with boots have one. One that
+    /// is over within tenths of a second has more.
     pub fn rounds(self, most: usize) -> usize {
         match self {
             Self::Machines(_) | Self::Resets(_) | Self::Template(_) => 1,
+            Self::Turns(_) | Self::InFlight(..) | Self::Kept(..) => 3 * most,
+            Self::Large(bytes, ..) if bytes < MB => 3 * most,
             _ => most,
         }
     }
