@@ -137,7 +137,7 @@ const GOALS: &[Goal] = &[
         what: "a command with `tokio current` and `tokio multi`, CPU time × raw",
         most: 1.6,
         value: |found| largest(ON_TOKIO.map(|client| cpu(found, client, "raw", turns))),
-        limit: "two tasks, as with `smol`; the other clients on tokio take longer (the next row)",
+        limit: "two tasks, as with `smol`; the other clients on tokio take as long or longer (the next row)",
     },
     Goal {
         what: "a command with `tokio current` and `tokio multi`, CPU time × the better of `qapi tokio` and `qmp`",
@@ -217,8 +217,8 @@ const GOALS: &[Goal] = &[
         most: 1.0,
         value: |found| cpu(found, "mio", "raw+serde", flood),
         limit: "reading the envelope takes 35 % of the time, less than raw+serde needs for it. The rest is what raw+serde \
-                does not do: matching, numbering and retaining each event (30 %), lines as slices of a shared buffer (20 %), \
-                handing it over (6 %)",
+                does not do: matching, numbering and retaining each event, lines as slices of a shared buffer, handing it \
+                over (`profile.md`)",
     },
     Goal {
         what: "events with `blocking`, `smol` and on tokio, CPU time × raw+serde",
@@ -261,18 +261,9 @@ const GOALS: &[Goal] = &[
             let value = |workload| matches!(workload, Workload::Large(bytes, _, Reading::Value) if bytes < 1 << 20);
             largest(OURS.map(|client| cpu(found, client, "raw+serde", value)))
         },
-        limit: "after each reply glibc returns the memory of the value to the kernel, and gets it page by page for the \
-                next: a fifth of the time with `mio`, none with raw+serde, by where their other blocks happen to be. With \
-                a second thread (all but `mio` have one) malloc takes locks. Without both: the next row",
-    },
-    Goal {
-        what: "the same where malloc returns no memory, × raw+serde with an idle thread",
-        most: 1.05,
-        value: |found| {
-            let kept = |workload| matches!(workload, Workload::Kept(..));
-            largest(OURS.map(|client| cpu(found, client, "raw+serde, 2 threads", kept)))
-        },
-        limit: "the scan for the envelope takes 4 % of the time, the check of UTF-8 another 4 %, which serde_json makes too",
+        limit: "glibc's malloc: it returns the memory of each value to the kernel and gets it again page by page, which \
+                raw+serde is spared by where its blocks are; and it takes locks in a process with a second thread. Where \
+                it returns nothing, all are as fast as raw+serde with as many threads (`profile.md`)",
     },
     Goal {
         what: "16 MB not decoded, peak memory × the message",
@@ -336,20 +327,20 @@ const GOALS: &[Goal] = &[
         what: "a clone until its guest runs, time × the launch of the same command line",
         most: 1.5,
         value: |found| wall(found, "load", "launch", template),
-        limit: "one of the three runs, of four clones each",
+        limit: "noise: a run has four clones",
     },
     Goal {
         what: "a clone to the first answer of its guest, time × the launch of the same command line",
         most: 1.5,
         value: |found| wall(found, "clone", "launch", template),
-        limit: "the launch and the load meet it (the row above). The rest is QEMU with TCG, which translates the code of the \
+        limit: "the load takes a third of a launch (the row above). The rest is QEMU with TCG, which translates the code of the \
                 guest again: 1,500 blocks up to the echo of a letter, since a clone begins with an empty cache",
     },
     Goal {
         what: "30 clones to their first answers, one after another, time × a boot",
         most: 1.0,
         value: |found| Some(30.0 * wall(found, "clone", "boot", template)?),
-        limit: "as above; a boot of this Linux takes few seconds",
+        limit: "as above; a boot of this Linux takes a few seconds",
     },
     Goal {
         what: "the PSS of the guests of 20 clones × that of 20 boots",

@@ -3,16 +3,16 @@
 //! ```text
 //! cargo run --release --manifest-path tests/bench/Cargo.toml                 everything, into speed.md and the pictures
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- templates    those of templates, and into templates.svg
-//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick      a tenth of that, to the standard output
-//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --rounds 3   in 3 rounds, without the builds
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --quick      a small part, to the standard output
+//! cargo run --release --manifest-path tests/bench/Cargo.toml -- --rounds 3   as a whole run, without the builds
 //! cargo run --release --manifest-path tests/bench/Cargo.toml -- --one blocking "turns 400000"   for a profiler
 //! ```
 //!
 //! Servers and clients are separate processes on one processor: on two, the time of a processor to wake up would
 //! dominate the result. Only the workloads of templates use all: a guest runs beside its client. Each round runs every
-//! client once, so that other load on the machine affects all of them; and all is measured in three runs. The results are
-//! the medians of the runs, of each the least times of its rounds, and ratios to the bare socket in the same run; the goals
-//! have the spread of the runs beside them.
+//! client once, so that other load on the machine affects all of them; and all is measured in three runs. A time is
+//! the least of the rounds of a run, and each number the median of the runs. The goals have the spread of the runs beside
+//! them.
 
 mod clients;
 mod connections;

@@ -17,8 +17,6 @@ pub enum Workload {
     Flood(usize),
     /// Long replies: their size in bytes, their number, and whether they are decoded.
     Large(usize, usize, Reading),
-    /// Long replies that are decoded, where malloc returns no memory to the kernel: their size in bytes, and their number.
-    Kept(usize, usize),
     /// A reply in pieces of 64 bytes: its size in bytes.
     Dribble(usize),
     /// Launches of the real QEMU, each to its end: their number, and the memory of the client in MiB before.
@@ -53,7 +51,6 @@ impl fmt::Display for Workload {
             Self::Flood(events) => write!(f, "flood {events}"),
             Self::Large(bytes, times, Reading::WithRawReply) => write!(f, "large {bytes} {times}"),
             Self::Large(bytes, times, Reading::Value) => write!(f, "value {bytes} {times}"),
-            Self::Kept(bytes, times) => write!(f, "kept {bytes} {times}"),
             Self::Dribble(bytes) => write!(f, "dribble {bytes}"),
             Self::Launch(times, memory) => write!(f, "launch {times} {memory}"),
             Self::Connections(connections, rounds) => write!(f, "connections {connections} {rounds}"),
@@ -80,7 +77,6 @@ impl FromStr for Workload {
             "flood" => Self::Flood(number(1)?),
             "large" => Self::Large(number(1)?, number(2)?, Reading::WithRawReply),
             "value" => Self::Large(number(1)?, number(2)?, Reading::Value),
-            "kept" => Self::Kept(number(1)?, number(2)?),
             "dribble" => Self::Dribble(number(1)?),
             "launch" => Self::Launch(number(1)?, number(2)?),
             "connections" => Self::Connections(number(1)?, number(2)?),
@@ -129,10 +125,6 @@ impl Workload {
             Self::Large(bytes, _, Reading::Value) => {
                 format!("a reply of {:.1} MB, decoded as a value", bytes as f64 / MB)
             }
-            Self::Kept(bytes, _) => format!(
-                "a reply of {:.1} MB, decoded as a value, where malloc returns no memory to the kernel",
-                bytes as f64 / MB
-            ),
             Self::Dribble(bytes) => format!("a reply of {:.0} MB in pieces of 64 bytes", bytes as f64 / MB),
             Self::Launch(_, memory) => {
                 let from = if memory > 0 { format!(", by a program of {memory} MiB") } else { String::new() };
@@ -166,24 +158,20 @@ impl Workload {
             | Self::InFlight(_, count)
             | Self::Flood(count)
             | Self::Decode(count) => count,
-            Self::Large(_, times, _)
-            | Self::Kept(_, times)
-            | Self::Launch(times, _)
-            | Self::Template(times)
-            | Self::Resets(times) => times,
+            Self::Large(_, times, _) | Self::Launch(times, _) | Self::Template(times) | Self::Resets(times) => times,
             Self::Dribble(_) | Self::Machines(_) | Self::Size => 1,
             Self::Connections(connections, rounds) => connections * rounds,
         }
     }
 
-    /// Returns the number of its rounds in a run with so many. A boot takes seconds, so those with boots have one. One that
-    /// is over within tenths of a second has more.
-    pub fn rounds(self, most: usize) -> usize {
+    /// Returns the number of its rounds in a run with so many. Boots take seconds, so workloads with boots have one round.
+    /// Workloads shorter than half a second, from which a goal is computed, have three times as many.
+    pub fn rounds(self, base: usize) -> usize {
         match self {
             Self::Machines(_) | Self::Resets(_) | Self::Template(_) => 1,
-            Self::Turns(_) | Self::InFlight(..) | Self::Kept(..) => 3 * most,
-            Self::Large(bytes, ..) if bytes < MB => 3 * most,
-            _ => most,
+            Self::Turns(_) | Self::InFlight(..) => 3 * base,
+            Self::Large(bytes, ..) if bytes < MB => 3 * base,
+            _ => base,
         }
     }
 
@@ -234,7 +222,7 @@ impl Workload {
             Self::Large(_, _, Reading::WithRawReply) => {
                 &["raw", "raw+serde", "blocking", "mio", "smol", "tokio current", "tokio multi"]
             }
-            Self::Large(_, _, Reading::Value) | Self::Kept(..) => &[
+            Self::Large(_, _, Reading::Value) => &[
                 "raw",
                 "raw+serde",
                 "raw+serde, 2 threads",
@@ -283,7 +271,7 @@ impl Workload {
     }
 }
 
-/// The workloads of a run, the number of the rounds of each, and the number of runs. Rounds differ by what happens on the
+/// The workloads of a run, the base number of their rounds, and the number of runs. Rounds differ by what happens on the
 /// machine within seconds, runs by what happens within minutes.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -296,12 +284,11 @@ const MB: usize = 1 << 20;
 
 impl Plan {
     pub fn whole() -> Self {
-        use Workload::{Connections, Decode, Dribble, Flood, InFlight, Kept, Large, Launch, Qemu, Turns};
+        use Workload::{Connections, Decode, Dribble, Flood, InFlight, Large, Launch, Qemu, Turns};
         let mut workloads =
             vec![Turns(20_000), Qemu(3000), Flood(1_000_000), Launch(8, 0), Launch(8, 4096), Decode(340_000)];
         workloads.extend([1, 4, 16, 64].map(|depth| InFlight(depth, 20_032)));
         workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(207 << 10, 100, reading)));
-        workloads.push(Kept(207 << 10, 100));
         for size in [1, 2, 4, 8, 16] {
             workloads.extend([Reading::WithRawReply, Reading::Value].map(|reading| Large(size * MB, 1, reading)));
         }

@@ -1,4 +1,4 @@
-//! Rounds of the benchmark: runs the clients in turn, and computes the medians.
+//! Rounds of the benchmark: runs the clients in turn, and reduces their rounds and runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::meter::Taken;
 use crate::plan::{Plan, Workload};
 use crate::{CLIENT, SERVER};
 
-/// The cost of each workload with each client: each number on its own.
+/// The cost of each workload with each client. Each number is reduced on its own.
 pub type Found = BTreeMap<(Workload, &'static str), Taken>;
 
 /// Measures all workloads of a plan in each of its runs.
@@ -44,7 +44,7 @@ fn run(plan: &Plan, number: usize) -> io::Result<Found> {
                 taken.entry(client).or_default().push(one(client, workload)?);
             }
         }
-        found.extend(taken.into_iter().map(|(client, taken)| ((workload, client), fastest(&taken))));
+        found.extend(taken.into_iter().map(|(client, taken)| ((workload, client), reduced(&taken))));
     }
     Ok(found)
 }
@@ -66,13 +66,7 @@ pub fn one(client: &str, workload: Workload) -> io::Result<Taken> {
     let address = directory.0.join("monitor");
     let server = Server::start(workload, &address)?;
     let program = std::env::current_exe()?;
-    let mut command = Command::new(program);
-    command.args([CLIENT, client, &workload.to_string()]).arg(&address);
-    if let Workload::Kept(..) = workload {
-        // The bounds of `mallopt(3)`: above what any client of this workload needs.
-        command.envs([("MALLOC_TRIM_THRESHOLD_", "1000000000"), ("MALLOC_MMAP_THRESHOLD_", "100000000")]);
-    }
-    let output = command.output()?;
+    let output = Command::new(program).args([CLIENT, client, &workload.to_string()]).arg(&address).output()?;
     drop(server);
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -130,7 +124,7 @@ impl Drop for Server {
 
 /// Returns the least times of the rounds, since other programs of the host only add to them, and the medians of the other
 /// numbers.
-fn fastest(taken: &[Taken]) -> Taken {
+fn reduced(taken: &[Taken]) -> Taken {
     let least = |number: fn(&Taken) -> f64| taken.iter().map(number).fold(f64::INFINITY, f64::min);
     Taken { wall: least(|taken| taken.wall), cpu: least(|taken| taken.cpu), ..medians(taken) }
 }

@@ -17,7 +17,7 @@ use crate::plan::Workload;
 pub fn serve(workload: &Workload) -> io::Result<()> {
     let wealth = match *workload {
         Workload::Flood(events) => Wealth { events, ..Wealth::default() },
-        Workload::Large(bytes, ..) | Workload::Kept(bytes, _) | Workload::Dribble(bytes) => {
+        Workload::Large(bytes, ..) | Workload::Dribble(bytes) => {
             Wealth { large: schema_of(bytes), ..Wealth::default() }
         }
         _ => Wealth::default(),

@@ -2,9 +2,9 @@
 //!
 //! A row is one runtime and executor that drives the core: the simulated world, threads, mio, tokio with either flavour of
 //! its runtime, or smol under one of several executors. Stories with a script run on all rows, stories with the real QEMU
-//! on all but the simulated world. With the feature `one-row` there is only the row of `blocking`.
+//! on all but the simulated world. Without the feature `all-rows` there is only the row of `blocking`.
 
-#![cfg_attr(feature = "one-row", allow(dead_code, reason = "the other rows are not built"))]
+#![cfg_attr(not(feature = "all-rows"), allow(dead_code, reason = "the other rows are not built"))]
 
 mod accelerators;
 mod after_the_end;
@@ -59,7 +59,7 @@ use harness::Harness;
 macro_rules! rows {
     ($stories:ident) => {
         crate::rows! { @each $stories: blocking = qemu_machine_blocking::Vm }
-        #[cfg(not(feature = "one-row"))]
+        #[cfg(feature = "all-rows")]
         crate::rows! { @each $stories:
             mio = crate::on_mio::Mio,
             smol_on_smol = crate::on_tasks::Tasks<crate::on_tasks::OnSmol>,
@@ -73,12 +73,12 @@ macro_rules! rows {
     };
     ($stories:ident, in_world) => {
         crate::rows!($stories);
-        #[cfg(not(feature = "one-row"))]
+        #[cfg(feature = "all-rows")]
         crate::rows! { @each $stories: in_world = crate::in_world::InWorld }
     };
     ($stories:ident, strict) => {
         crate::rows!($stories);
-        #[cfg(not(feature = "one-row"))]
+        #[cfg(feature = "all-rows")]
         crate::rows! { @each $stories: strict = crate::on_tasks::Tasks<crate::on_tasks::Strict> }
     };
     (@each $stories:ident: $($row:ident = $harness:ty),+ $(,)?) => {

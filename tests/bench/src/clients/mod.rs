@@ -50,7 +50,7 @@ fn connect(name: &str, address: &Path) -> io::Result<Box<dyn Client>> {
         "raw" => Box::new(raw::Raw::connect(address, raw::Mode::Blind)?),
         "raw epoll" => Box::new(raw::Raw::connect(address, raw::Mode::Epoll)?),
         "raw+serde" => Box::new(raw::Raw::connect(address, raw::Mode::Serde)?),
-        // With a second thread, malloc takes its locks.
+        // glibc's malloc takes no locks while a process has one thread (`malloc/malloc.c`, `SINGLE_THREAD_P`).
         "raw+serde, 2 threads" => {
             Builder::new().spawn(|| {
                 loop {
@@ -106,10 +106,6 @@ pub fn act(name: &str, workload: &Workload, address: &Path) -> io::Result<()> {
         Workload::Flood(events) => measure(|| client.flood(events).map(|events| events as f64)),
         Workload::Large(_, times, reading) => measure(|| {
             (0..times).try_for_each(|_| client.large("large", reading))?;
-            memory("VmRSS:")
-        }),
-        Workload::Kept(_, times) => measure(|| {
-            (0..times).try_for_each(|_| client.large("large", Reading::Value))?;
             memory("VmRSS:")
         }),
         Workload::Dribble(_) => {
