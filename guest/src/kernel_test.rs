@@ -83,9 +83,8 @@ pub struct KernelTest {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Accel {
-    /// KVM, if the guest prints something or leaves its firmware within five seconds, and otherwise TCG: on some hosts KVM
-    /// does not get on, mostly on hosts that are guests themselves. A guest that ends its machine is not started again. With
-    /// gdb, TCG.
+    /// KVM, if a guest that counts to a hundred million with it is done within five seconds, and otherwise TCG: on some
+    /// hosts KVM emulates or hangs, mostly on hosts that are guests themselves. With gdb, TCG.
     #[default]
     Auto,
     /// KVM.

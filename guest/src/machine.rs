@@ -8,9 +8,10 @@ use qemu_machine_blocking::{Config, LaunchCause, LaunchError, Limits, Mark, Misu
 use crate::failure::Failure;
 use crate::initramfs::INIT;
 use crate::kernel_test::{Accel, Disk, KernelTest, Printed};
+use crate::kvm::{self, Refusal};
 use crate::qemu_option::escaped;
+use crate::quiet;
 use crate::shares::{self, Shares};
-use crate::{kvm, quiet};
 
 /// The first serial port, on which the kernel and the command print.
 pub(crate) const CONSOLE: &str = "console";
@@ -33,8 +34,8 @@ const LAUNCH_WITHIN: Duration = Duration::from_secs(30);
 const KEPT: usize = 16 << 20;
 
 impl KernelTest {
-    /// Launches the guest with an accelerator that works. Returns the machine when QEMU runs, and the time of its launch: a
-    /// try with KVM that failed is not part of the run.
+    /// Launches the guest with an accelerator that works. Returns the machine when QEMU runs, and the time of its launch: the
+    /// check of KVM is not part of the run.
     pub(crate) fn launch(
         &self,
         initramfs: &Path,
@@ -69,16 +70,15 @@ impl KernelTest {
             return launch("kvm", print).map_err(Failure::NotStarted);
         }
         if self.accel == Accel::Auto && self.gdb.is_none() {
-            let why = match launch("kvm", print) {
-                Ok((vm, begin)) => match kvm::executes(&vm, &[CONSOLE, REPORT], self.timeout) {
-                    Ok(()) => return Ok((vm, begin)),
-                    Err(why) => {
-                        // It holds the locks of the disks until it has ended.
-                        drop(vm.kill());
-                        Some(why)
-                    }
-                },
-                Err(error) => match error.launch_cause() {
+            let tried = match kvm::check(&self.qemu) {
+                Ok(()) => launch("kvm", print).map_err(Refusal::NotStarted),
+                Err(refusal) => Err(refusal),
+            };
+            let why = match tried {
+                Ok(started) => return Ok(started),
+                Err(Refusal::Host(failure)) => return Err(failure),
+                Err(Refusal::Fails(why)) => Some(why),
+                Err(Refusal::NotStarted(error)) => match error.launch_cause() {
                     LaunchCause::KvmMissing => None,
                     cause @ (LaunchCause::KvmDenied
                     | LaunchCause::KvmUnsupported

@@ -246,12 +246,12 @@ fn dump(vm: &Vm, path: &Path) -> Result<String, String> {
 }
 
 /// Returns the path by which QEMU opens a file that has no name: through this process (`proc(5)`).
-fn path_of(file: &impl AsFd) -> PathBuf {
+pub(crate) fn path_of(file: &impl AsFd) -> PathBuf {
     format!("/proc/{}/fd/{}", process::id(), file.as_fd().as_raw_fd()).into()
 }
 
 /// Returns a file without a name in memory, so that nothing is left of it however this program ends.
-fn unnamed(name: &str, content: &[u8]) -> Result<File, Failure> {
+pub(crate) fn unnamed(name: &str, content: &[u8]) -> Result<File, Failure> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
     let written = file.map_err(std::io::Error::from).and_then(|mut file| file.write_all(content).map(|()| file));
     written.map_err(|error| Failure::Host(format!("cannot write {name}: {error}").into()))

@@ -20,7 +20,7 @@ The run:
     -c, --cpus N               the processors of the guest [default: 1]
     -t, --timeout SECS         the time that the boot and the command may take together [default: 60]
     -j, --jobs N               the number of kernels that run at once [default: 1]
-        --accel WHICH          auto, kvm or tcg; auto is KVM if it executes the guest, or else TCG
+        --accel WHICH          auto, kvm or tcg; auto is KVM if it works, or else TCG
         --agent                the guest agent (qemu-ga) runs the command: its stdout and stderr are separate, and
                                printed at the end
         --qemu PROGRAM         the program of QEMU [default: qemu-system-x86_64]

@@ -72,7 +72,7 @@ fn explain(test: &KernelTest, line: &str) {
         screen.complain("", "directories are shared by 9p here: a run also starts a virtiofsd, if it can");
     }
     if test.accel == Accel::Auto && line.contains(" -accel kvm ") {
-        screen.complain("", "where KVM hangs, a run begins again with TCG: --accel tcg prints that command line");
+        screen.complain("", "where KVM does not work, a run uses TCG: --accel tcg prints that command line");
     }
 }
 
