@@ -12,7 +12,7 @@ use qemu_machine_blocking::core::commands::QueryStatus;
 use qemu_machine_blocking::{Cause, Config, Found, LaunchError, Mark, UntrustedText, Vm, Wait};
 
 use crate::failure::Failure;
-use crate::run::{path_of, unnamed};
+use crate::unnamed::{path_of, unnamed};
 
 /// The time in which the guest counts.
 const COUNTED_WITHIN: Duration = Duration::from_secs(5);

@@ -43,6 +43,7 @@ mod report;
 mod run;
 mod shares;
 mod tap;
+mod unnamed;
 
 /// The guide of the program `kernel-test`.
 #[doc = include_str!("../docs/kernel_test.md")]

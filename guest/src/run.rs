@@ -3,17 +3,15 @@
 use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::Read;
 use std::path::{Path, PathBuf, absolute};
-use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
 use qemu_machine_blocking::record::Record;
 use qemu_machine_blocking::{FOREVER, Found, Mark, UntrustedText, Vm, Wait, json};
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 
 use crate::agent;
@@ -29,6 +27,7 @@ use crate::recorded::{self, Secrets};
 use crate::replace::{FOR_ALL, FOR_OWNER, Output, write_output};
 use crate::report::Report;
 use crate::shares::Shares;
+use crate::unnamed::{path_of, unnamed};
 
 /// The time in which QEMU writes the memory of the guest: a slow disk writes a GiB in ten seconds.
 const DUMPED_WITHIN: Duration = Duration::from_secs(600);
@@ -243,18 +242,6 @@ fn dump(vm: &Vm, path: &Path) -> Result<String, String> {
     output.finish().map_err(|error| error.to_string())?;
     let file = UntrustedText::from_utf8_lossy(path.as_os_str().as_encoded_bytes());
     Ok(format!("the memory is in {file}: crash vmlinux {file}"))
-}
-
-/// Returns the path by which QEMU opens a file that has no name: through this process (`proc(5)`).
-pub(crate) fn path_of(file: &impl AsFd) -> PathBuf {
-    format!("/proc/{}/fd/{}", process::id(), file.as_fd().as_raw_fd()).into()
-}
-
-/// Returns a file without a name in memory, so that nothing is left of it however this program ends.
-pub(crate) fn unnamed(name: &str, content: &[u8]) -> Result<File, Failure> {
-    let file = memfd_create(name, MemfdFlags::CLOEXEC).map(File::from);
-    let written = file.map_err(std::io::Error::from).and_then(|mut file| file.write_all(content).map(|()| file));
-    written.map_err(|error| Failure::Host(format!("cannot write {name}: {error}").into()))
 }
 
 /// Returns a text that the output of a command does not contain by chance.
