@@ -11,7 +11,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use public_api::{Builder, PublicApi};
 use serde::Deserialize;
@@ -41,8 +41,9 @@ fn main() -> ExitCode {
 
 fn run(update: bool) -> Result<ExitCode, Box<dyn Error>> {
     let mut code = ExitCode::SUCCESS;
+    let directory = rustdoc_json()?;
     for folder in LIBRARIES {
-        let json = rustdoc_json(folder)?;
+        let json = directory.join(format!("qemu_machine_{}.json", name(folder)));
         let written = format_version(&json)?;
         if written != rustdoc_types::FORMAT_VERSION {
             let read = rustdoc_types::FORMAT_VERSION;
@@ -67,15 +68,23 @@ fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Documents a library with all its features, and returns the path of the JSON.
-fn rustdoc_json(folder: &str) -> Result<PathBuf, Box<dyn Error>> {
-    Ok(rustdoc_json::Builder::default()
-        .toolchain("nightly")
-        .manifest_path(here().join("../..").join(folder).join("Cargo.toml"))
-        .target_dir(here().join("target/rustdoc"))
-        .all_features(true)
-        .quiet(true)
-        .build()?)
+/// Documents the libraries with all their features, in one build, and returns the directory of the JSON files.
+fn rustdoc_json() -> Result<PathBuf, Box<dyn Error>> {
+    let target = here().join("target/rustdoc");
+    let mut cargo = Command::new("rustup");
+    cargo.args(["run", "nightly", "cargo", "doc", "--quiet", "--locked", "--no-deps", "--lib", "--all-features"]);
+    cargo.arg("--manifest-path").arg(here().join("../../Cargo.toml")).arg("--target-dir").arg(&target);
+    for folder in LIBRARIES {
+        cargo.args(["--package", &format!("qemu-machine-{}", name(folder))]);
+    }
+    cargo.env("RUSTDOCFLAGS", "-Z unstable-options --output-format json --cap-lints allow");
+    let status = cargo.status()?;
+    if status.success() { Ok(target.join("doc")) } else { Err(format!("rustdoc: {status}").into()) }
+}
+
+/// Returns the last part of the name of a package.
+fn name(folder: &str) -> &str {
+    folder.strip_prefix("runtime-").unwrap_or(folder)
 }
 
 fn format_version(json: &Path) -> Result<u32, Box<dyn Error>> {
