@@ -7,6 +7,9 @@ use qemu_machine_tests::leak_check::Scratch;
 
 use crate::run::{Run, kernel, run};
 
+/// A line of a shell that changes the accelerator KVM among the arguments to TCG.
+pub(crate) const KVM_IS_TCG: &str = r#"for word; do shift; [ "$word" = kvm ] && word=tcg; set -- "$@" "$word"; done"#;
+
 /// Resets the machine: the interrupt has no vector, and neither have the faults that follow from that.
 const RESETS: &[u8] = &[
     0x0f, 0x01, 0x1d, 0x00, 0x00, 0x00, 0x00, // lidt 0
@@ -56,8 +59,7 @@ fn on_kvm(replaced: &str, kernel: &str, options: &[&str]) -> Run {
     let [qemu, spinning] = ["qemu", "spins"].map(|name| scratch.path().join(name));
     fs::write(&spinning, spins()).unwrap();
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in\n*\" -accel kvm \"*)\n\
-         for word; do shift; [ \"$word\" = kvm ] && word=tcg; set -- \"$@\" \"$word\"; done\n{replaced}\n;;\nesac\n\
+        "#!/bin/sh\ncase \" $* \" in\n*\" -accel kvm \"*)\n{KVM_IS_TCG}\n{replaced}\n;;\nesac\n\
          exec qemu-system-x86_64 \"$@\"\n"
     );
     fs::write(&qemu, script).unwrap();

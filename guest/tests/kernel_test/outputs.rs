@@ -11,6 +11,7 @@ use qemu_machine_tests::bounded_by;
 use qemu_machine_tests::leak_check::{Scratch, Watched, descendants, send};
 use rustix::process::Signal;
 
+use crate::kvm::KVM_IS_TCG;
 use crate::run::{PATIENCE, kernel, path, program, quietly, run, suites, unpacked};
 
 /// Runs with a QEMU that does not exist: an error that comes before is about the command line.
@@ -205,10 +206,15 @@ fn junit_tells_a_panic_from_a_command_that_feigns_one() {
     fs::remove_file(junit).unwrap();
 }
 
-/// Writes a program that stands for QEMU: it writes its arguments to a file, one a line, and ends.
+/// Writes a program that stands for QEMU: it writes its arguments to a file, one a line, and ends. The check of KVM, which
+/// is the guest with `isa-debug-exit`, succeeds.
 fn recorder(scratch: &Scratch) -> [String; 2] {
     let [qemu, arguments] = ["qemu", "arguments"].map(|name| path(scratch, name));
-    fs::write(&qemu, format!("#!/bin/sh\n[ -e '{arguments}' ] || printf '%s\\n' \"$@\" >'{arguments}'\n")).unwrap();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *isa-debug-exit*)\n{KVM_IS_TCG}\nexec qemu-system-x86_64 \"$@\"\n;;\nesac\n\
+         [ -e '{arguments}' ] || printf '%s\\n' \"$@\" >'{arguments}'\n"
+    );
+    fs::write(&qemu, script).unwrap();
     fs::set_permissions(&qemu, fs::Permissions::from_mode(0o755)).unwrap();
     [qemu, arguments]
 }
