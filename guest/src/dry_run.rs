@@ -14,11 +14,10 @@ use crate::run::mark;
 use crate::shares::Shares;
 
 impl KernelTest {
-    /// Does what a run does before its launch, and returns the command line of QEMU for a shell: that of the first try,
-    /// but with TCG if this host has no KVM, and with directories shared by 9p. There
-    /// the console is the terminal, and nothing is connected to the other serial ports and to the agent's: a shell serves no
-    /// sockets. The initramfs is written to [`save_initramfs`](Self::save_initramfs). If that is `None`, the word
-    /// `INITRAMFS` stands for its path.
+    /// Does what a run does before its launch, and returns the command line of QEMU for a shell: with KVM if this host
+    /// has it, or else TCG, and with directories shared by 9p. There the console is the terminal, and nothing is
+    /// connected to the other serial ports and to the agent's: a shell serves no sockets. The initramfs is written to
+    /// [`save_initramfs`](Self::save_initramfs). If that is `None`, the word `INITRAMFS` stands for its path.
     ///
     /// # Errors
     ///

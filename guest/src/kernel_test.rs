@@ -31,7 +31,7 @@ pub struct KernelTest {
     pub qemu: OsString,
     /// The accelerator. Default: [`Accel::Auto`].
     pub accel: Accel,
-    /// The time limit of the boot and the command together, without a failed try with KVM. Default: a minute.
+    /// The time limit of the boot and the command together, without the check of KVM. Default: a minute.
     pub timeout: Duration,
     /// The memory of the guest, as QEMU reads it. Default: `256M`.
     pub memory: OsString,

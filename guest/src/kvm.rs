@@ -55,19 +55,20 @@ pub(crate) enum Refusal {
     NotStarted(Box<LaunchError>),
     /// KVM does not execute the guest, for this reason.
     Fails(String),
-    /// The host did not let this program try.
+    /// The firmware could not be written.
     Host(Failure),
 }
 
-/// Runs the guest that counts, with KVM and this QEMU.
+/// Runs the guest that counts, with KVM and this QEMU, which must start within this time.
 ///
 /// # Errors
 ///
-/// Why KVM is not to be used.
-pub(crate) fn check(qemu: &OsStr) -> Result<(), Refusal> {
+/// [`Refusal`]: why KVM is not used.
+pub(crate) fn check(qemu: &OsStr, launch_within: Duration) -> Result<(), Refusal> {
     let firmware = unnamed("the firmware that counts", &firmware()).map_err(Refusal::Host)?;
     let config = Config::new(qemu.as_encoded_bytes())
-        .args(["-accel", "kvm", "-nodefaults", "-no-user-config", "-m", "2M"])
+        .launch_within(launch_within)
+        .args(["-accel", "kvm", "-cpu", "max", "-nodefaults", "-no-user-config", "-m", "2M"])
         .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-bios"])
         .arg(path_of(&firmware).as_os_str().as_encoded_bytes());
     let vm = Vm::launch(config).map_err(|error| Refusal::NotStarted(Box::new(error)))?;
@@ -87,8 +88,9 @@ pub(crate) fn check(qemu: &OsStr) -> Result<(), Refusal> {
 fn firmware() -> Vec<u8> {
     let mut firmware = vec![0; SIZE];
     firmware[..COUNTS.len()].copy_from_slice(&COUNTS);
-    // A near jump, from behind it to the beginning of the same 64 KiB.
-    firmware[RESET..RESET + 3].copy_from_slice(&[0xe9, 13, 0]);
+    // A far jump, `ljmp $0xf000, $0`, as that of SeaBIOS. Before it, the base of the code segment is above 4 GiB - 64 KiB,
+    // and a KVM without unrestricted guests would emulate.
+    firmware[RESET..RESET + 5].copy_from_slice(&[0xea, 0, 0, 0, 0xf0]);
     firmware
 }
 

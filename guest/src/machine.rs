@@ -70,22 +70,25 @@ impl KernelTest {
             return launch("kvm", print).map_err(Failure::NotStarted);
         }
         if self.accel == Accel::Auto && self.gdb.is_none() {
-            let tried = match kvm::check(&self.qemu) {
-                Ok(()) => launch("kvm", print).map_err(Refusal::NotStarted),
-                Err(refusal) => Err(refusal),
-            };
-            let why = match tried {
-                Ok(started) => return Ok(started),
+            let why = match kvm::check(&self.qemu, self.timeout.max(LAUNCH_WITHIN)) {
+                Ok(()) => match launch("kvm", print) {
+                    Ok(started) => return Ok(started),
+                    Err(error) => match error.launch_cause() {
+                        cause @ (LaunchCause::KvmMissing
+                        | LaunchCause::KvmDenied
+                        | LaunchCause::KvmUnsupported
+                        | LaunchCause::UnsupportedCpu
+                        | LaunchCause::Other(_)) => Some(cause.to_string()),
+                        // TCG would not change this.
+                        _ => return Err(Failure::NotStarted(error)),
+                    },
+                },
                 Err(Refusal::Host(failure)) => return Err(failure),
                 Err(Refusal::Fails(why)) => Some(why),
                 Err(Refusal::NotStarted(error)) => match error.launch_cause() {
-                    LaunchCause::KvmMissing => None,
-                    cause @ (LaunchCause::KvmDenied
-                    | LaunchCause::KvmUnsupported
-                    | LaunchCause::UnsupportedCpu
-                    | LaunchCause::Other(_)) => Some(cause.to_string()),
-                    // TCG would not change this.
-                    _ => return Err(Failure::NotStarted(error)),
+                    // A host without KVM needs no note, and a program that the host cannot run fails again below.
+                    LaunchCause::KvmMissing | LaunchCause::Host(_) => None,
+                    cause => Some(cause.to_string()),
                 },
             };
             if let Some(why) = why {
@@ -95,7 +98,7 @@ impl KernelTest {
         launch("tcg", print).map_err(Failure::NotStarted)
     }
 
-    /// Reports whether a run uses KVM, or tries it first where it is there.
+    /// Reports whether a run uses KVM, or would if it works, where `/dev/kvm` exists.
     pub(crate) fn begins_with_kvm(&self) -> bool {
         let may_try = self.accel == Accel::Auto && self.gdb.is_none();
         self.accel == Accel::Kvm || may_try && Path::new("/dev/kvm").exists()

@@ -18,7 +18,7 @@ pub struct Report {
     pub exit: Result<u8, Failure>,
     /// The tests that the guest reported as KTAP on its console. Empty, if it reported none.
     pub cases: Vec<Case>,
-    /// The time of the whole run, with the initramfs and a try with KVM that failed.
+    /// The time of the whole run, with the initramfs and the check of KVM.
     pub elapsed: Duration,
     /// The inputs and outputs of the machine, without the secrets in [`KernelTest::qemu_args`](crate::KernelTest::qemu_args).
     /// `None` means that no machine was [recorded](crate::KernelTest::record_limit), or that none was created.

@@ -138,13 +138,14 @@ fn the_core_forbids_std_and_unsafe() {
 }
 
 #[test]
-fn the_core_builds_where_there_is_no_std() {
+fn the_core_compiles_where_there_is_no_std() {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let libraries = Command::new(rustc).args(["--print", "target-libdir", "--target", BARE]).output();
     let libraries = libraries.expect("rustc runs, as it compiled this test").stdout;
     if !Path::new(String::from_utf8_lossy(&libraries).trim()).exists() {
         // The test harness captures what `eprintln!` writes in a test that passes.
-        let missing = format!("NOT PROVEN: that the core builds without std; `rustup target add {BARE}` failed here\n");
+        let missing =
+            format!("NOT PROVEN: that the core compiles without std; `rustup target add {BARE}` failed here\n");
         std::io::stderr().write_all(missing.as_bytes()).expect("stderr is open");
         return;
     }

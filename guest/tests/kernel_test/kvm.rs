@@ -16,25 +16,15 @@ const RESETS: &[u8] = &[
     0xcc, //                                     int3
 ];
 
-/// Returns a firmware that does not get on: its first instruction jumps to itself.
+/// Returns a firmware that hangs: its first instruction jumps to itself.
 fn spins() -> Vec<u8> {
     let mut firmware = vec![0; 64 << 10];
     firmware[0xfff0..0xfff2].copy_from_slice(&[0xeb, 0xfe]); // jmp .
     firmware
 }
 
-/// Turns paging on, with pages of 4 MiB of which the first is mapped, and runs for ever without output.
-const PAGES: &[u8] = &[
-    0xc7, 0x05, 0x00, 0x00, 0x20, 0x00, 0x83, 0x00, 0x00, 0x00, // movl $0x83, 0x200000
-    0xb8, 0x10, 0x00, 0x00, 0x00, //                               mov $0x10, %eax
-    0x0f, 0x22, 0xe0, //                                           mov %eax, %cr4
-    0xb8, 0x00, 0x00, 0x20, 0x00, //                               mov $0x200000, %eax
-    0x0f, 0x22, 0xd8, //                                           mov %eax, %cr3
-    0x0f, 0x20, 0xc0, //                                           mov %cr0, %eax
-    0x0d, 0x00, 0x00, 0x00, 0x80, //                               or $0x80000000, %eax
-    0x0f, 0x22, 0xc0, //                                           mov %eax, %cr0
-    0xeb, 0xfe, //                                                 jmp .
-];
+/// Runs for ever without output.
+const SPINS: &[u8] = &[0xeb, 0xfe]; // jmp .
 
 /// Returns a kernel that has this code: an ELF file with a header for boot loaders (Multiboot Specification 0.6.96, 3.1),
 /// which QEMU loads at 1 MiB and starts in 32-bit mode (QEMU, `hw/i386/multiboot.c`).
@@ -100,7 +90,7 @@ fn a_reset_on_kvm_is_the_result_of_the_kernel() {
 }
 
 #[test]
-fn a_kvm_on_which_no_guest_gets_on_is_replaced_by_tcg_and_takes_none_of_the_time_limit() {
+fn a_kvm_on_which_every_guest_hangs_is_replaced_by_tcg_and_takes_none_of_the_time_limit() {
     let run = on_time(
         || code_on_kvm("set -- \"$@\" -bios \"${0%/*}/spins\"", RESETS, &["--timeout", "5"]),
         |run| run.code == Some(120),
@@ -112,7 +102,7 @@ fn a_kvm_on_which_no_guest_gets_on_is_replaced_by_tcg_and_takes_none_of_the_time
 
 #[test]
 fn a_kernel_that_is_silent_on_kvm_is_not_started_again() {
-    let run = on_time(|| code_on_kvm("", PAGES, &["--timeout", "8"]), was_not_done);
+    let run = on_time(|| code_on_kvm("", SPINS, &["--timeout", "8"]), was_not_done);
     run.failed(120, "the kernel hangs: the guest did not start the command within 8s\n");
 }
 
@@ -129,6 +119,11 @@ fn a_qemu_that_ends_on_kvm_is_started_again_with_tcg_and_the_reason() {
             "{run:#?}"
         );
     }
+    // The check of KVM succeeds, and QEMU does not start the kernel.
+    let refuses = "case \"$*\" in *isa-debug-exit*) ;; *) echo kvm: no more vcpus >&2; exit 1 ;; esac";
+    let run = on_time(|| on_kvm(refuses, &kernel(), &["--quiet"]), was_not_done);
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    assert!(run.stderr.contains("does not work here (") && run.stderr.contains("no more vcpus"), "{run:#?}");
     // A host without KVM is none that needs a note.
     let missing = "echo 'Could not access KVM kernel module: No such file or directory' >&2; exit 1";
     let run = on_kvm(missing, &kernel(), &["--quiet"]);

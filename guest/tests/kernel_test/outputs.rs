@@ -261,7 +261,7 @@ fn a_dry_run_prints_the_command_line_of_the_run() {
     for options in [
         &["--accel", "tcg"][..],
         &["--accel", "kvm", "--memory", "1G", "--cpus", "3"],
-        // The first try is with KVM, and the dry run shows TCG where there is none.
+        // The run uses KVM, and the dry run shows TCG where there is none.
         &["--accel", if Path::new("/dev/kvm").exists() { "auto" } else { "tcg" }, "--quiet"],
         &["--gdb=4321", "--dump", &copied],
         &["--agent", "--accel", "tcg"],
