@@ -2,8 +2,8 @@
 //!
 //! On some hosts, mostly those that are guests themselves, KVM emulates each instruction, or does not return from the guest.
 //! A kernel hangs there in its decompression, silent or after its first line, so that its output says nothing about KVM.
-//! The guest that counts takes a tenth of a second with KVM, a third with TCG, and a minute where KVM emulates (measured on
-//! such a host, QEMU 7.2.22).
+//! The guest that counts takes 0.4 seconds with TCG, with the start of QEMU, and a minute where KVM emulates (measured on
+//! such a host, QEMU 7.2.22). A KVM that works executes its two hundred million instructions faster than TCG.
 
 use std::ffi::OsStr;
 use std::time::Duration;
